@@ -1,0 +1,40 @@
+"""The courier's settings: what an operator may say about events out. Read by sidecar/settings.py."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+
+class AmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Events out: the JSON-RPC endpoint of AMS and how it is fed."""
+
+    url: Annotated[str, Meta(description="JSON-RPC endpoint of AMS; empty: off, the ledger keeps every event.")] = ""
+    api_key: Annotated[str, Meta(description="AMS's apiKey, sent in every call and never logged.")] = ""
+    headers: Annotated[
+        tuple[str, ...],
+        Meta(description="Only campaigns named by these headers, with an integer id, are AMS's."),
+    ] = ("X-Id-Mail", "X-Mailing-Id")
+    interval: Annotated[float, Meta(gt=0, description="Seconds between two delivery cycles.")] = 30.0
+    max_batch: Annotated[int, Meta(ge=1, le=20000, description="Items in one call.")] = 20000
+    max_bytes: Annotated[int, Meta(ge=1024, description="Octets of one call's body, about.")] = 5000000
+    timeout: Annotated[float, Meta(gt=0, description="Seconds to wait for AMS's answer to one call.")] = 60.0
+    unsubscribe_action: Annotated[
+        str, Meta(description="Opaque string that AMS gets as the url of an unsubscribe.")
+    ] = "Unsubscribe_Click:DC,AE{|;"
+    machines: Annotated[
+        Literal["include", "exclude"],
+        Meta(description="`exclude` keeps hits labelled `machine` from AMS; the ledger has them either way."),
+    ] = "include"
+    ca_file: Annotated[
+        str, Meta(description="PEM file that AMS's certificate is verified with; empty: the system's roots.")
+    ] = ""
+
+
+class CourierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Events in between: how hits move from the stream into the ledger."""
+
+    admin_listen: Annotated[
+        str, Meta(description="Address and port for health and metrics of a courier that runs alone; empty: none.")
+    ] = ""
+    batch: Annotated[int, Meta(ge=1, le=10000, description="Hits recorded in one transaction.")] = 1000

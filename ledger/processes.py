@@ -1,0 +1,77 @@
+"""Who runs, which keys they hold, and who may do what only one may do: leases and fingerprints."""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from datetime import date
+
+from ledger.store import Ledger
+
+#: Seconds after its last sign of life that a process's work is taken over.
+LEASE_SECONDS = 45.0
+
+
+class UnknownKeyError(Exception):
+    """This process's keys are not the ones that the ledger was written with."""
+
+
+def fingerprint(secret: bytes) -> str:
+    """Return 16 hex digits that tell one secret from another and give nothing of it away."""
+    return hmac.digest(secret, b"outrider fingerprint 1", hashlib.sha256).hex()[:16]
+
+
+async def register(ledger: Ledger, role: str) -> int:
+    """Enter this process and return its id; keep it alive with `renew`."""
+    row = await ledger.fetchrow("register_process", role, LEASE_SECONDS)
+    assert row is not None, "INSERT … RETURNING gives a row"  # noqa: S101 - tells mypy what SQL promises
+    return int(row["id"])
+
+
+async def renew(ledger: Ledger, process: int) -> bool:
+    """Extend the lease; false when it had run out, so that others may have taken this process's work over."""
+    return await ledger.fetchrow("renew_process", process, LEASE_SECONDS) is not None
+
+
+async def leave(ledger: Ledger, process: int) -> None:
+    """End the lease at once."""
+    await ledger.execute("leave_process", process)
+
+
+async def take_lease(ledger: Ledger, name: str, process: int, seconds: float) -> bool:
+    """Take or renew the lease *name*; false while another process holds it."""
+    return await ledger.fetchrow("take_lease", name, process, seconds) is not None
+
+
+async def give_lease(ledger: Ledger, name: str, process: int) -> None:
+    """Give the lease *name* back."""
+    await ledger.execute("give_lease", name, process)
+
+
+async def make_partitions(ledger: Ledger, today: date) -> None:
+    """Make the partitions that the coming days need."""
+    await ledger.execute("make_partitions", today)
+
+
+async def check_keys(ledger: Ledger, *, identity: bytes, signing: Sequence[bytes]) -> None:
+    """Raise `UnknownKeyError` unless the keys belong to this ledger; remember them.
+
+    The identity key is one for ever. Signing keys rotate: a new list must share at least one key with those known.
+    """
+    async with ledger.transaction() as session:
+        await session.fetch("lock_keyring")
+        known_identity = {row["fingerprint"] for row in await session.fetch("keyring_fingerprints", "identity")}
+        if known_identity and fingerprint(identity) not in known_identity:
+            raise UnknownKeyError(
+                "OUTRIDER_KEYS__IDENTITY is not the key that this ledger was written with: Message-IDs would change. "
+                "Give the key of the first start (it never rotates), or use another DATABASE_URL."
+            )
+        known_signing = {row["fingerprint"] for row in await session.fetch("keyring_fingerprints", "signing")}
+        fingerprints = [fingerprint(secret) for secret in signing]
+        if known_signing and known_signing.isdisjoint(fingerprints):
+            raise UnknownKeyError(
+                "OUTRIDER_KEYS__SIGNING holds no key that this ledger knows: links in delivered mail would die. "
+                "Put the new key first and keep the old one in the list."
+            )
+        await session.execute("remember_fingerprint", "identity", fingerprint(identity))
+        for value in fingerprints:
+            await session.execute("remember_fingerprint", "signing", value)

@@ -1,0 +1,107 @@
+"""Reach PostgreSQL: one pool, and the statements of queries.sql by name.
+
+The files beside this one give the statements types: mail (the relay's), engagements and outbox (the courier's),
+reports (the console's). The driver's errors are not translated: the loops that call decide what a lost connection
+means, by the two tuples below.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from ledger.statements import statements
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+Record = asyncpg.Record
+
+#: What it looks like when PostgreSQL is away or going: the caller waits and tries again.
+UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.CannotConnectNowError,
+)
+
+#: What it looks like when a value cannot be stored: trying again would fail again.
+REFUSED_VALUE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+
+class Session:
+    """One connection, alone or inside a transaction."""
+
+    def __init__(self, connection: "PoolConnectionProxy[Record] | asyncpg.Connection[Record]") -> None:
+        self._connection = connection
+
+    async def fetch(self, name: str, *arguments: Any) -> list[Record]:
+        """Run the statement *name* and return its rows."""
+        return await self._connection.fetch(statements()[name], *arguments)
+
+    async def fetchrow(self, name: str, *arguments: Any) -> Record | None:
+        """Run the statement *name* and return its first row."""
+        return await self._connection.fetchrow(statements()[name], *arguments)
+
+    async def execute(self, name: str, *arguments: Any) -> str:
+        """Run the statement *name* and return PostgreSQL's command tag."""
+        return await self._connection.execute(statements()[name], *arguments)
+
+
+class Ledger:
+    """The pool. Open it with `open_ledger`."""
+
+    def __init__(self, pool: "asyncpg.Pool[Record]") -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """Borrow a connection; each statement commits by itself."""
+        async with self._pool.acquire() as connection:
+            yield Session(connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """Borrow a connection for one transaction: committed at the end, rolled back on any exception."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            yield Session(connection)
+
+    async def fetch(self, name: str, *arguments: Any) -> list[Record]:
+        """Run one statement on a connection of its own and return its rows."""
+        async with self.session() as session:
+            return await session.fetch(name, *arguments)
+
+    async def fetchrow(self, name: str, *arguments: Any) -> Record | None:
+        """Run one statement on a connection of its own and return its first row."""
+        async with self.session() as session:
+            return await session.fetchrow(name, *arguments)
+
+    async def execute(self, name: str, *arguments: Any) -> str:
+        """Run one statement on a connection of its own and return PostgreSQL's command tag."""
+        async with self.session() as session:
+            return await session.execute(name, *arguments)
+
+
+@asynccontextmanager
+async def open_ledger(database_url: str, *, connections: int = 8) -> AsyncIterator[Ledger]:
+    """Open a pool on *database_url* that connects when it is first used, and close it at the end."""
+    pool = asyncpg.create_pool(
+        database_url,
+        min_size=0,
+        max_size=connections,
+        timeout=10,
+        command_timeout=60,
+        server_settings={"application_name": "outrider", "timezone": "UTC"},
+    )
+    await pool
+    try:
+        yield Ledger(pool)
+    finally:
+        try:
+            await pool.close()
+        except UNAVAILABLE:
+            pool.terminate()
