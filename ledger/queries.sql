@@ -49,8 +49,678 @@ SELECT make_partitions($1::date);
 
 -- == mail in (ledger/mail.py) ==
 
+-- name: ensure_campaign
+-- Find or make the campaign ($1 source, $2 id, $3 its AMS mailing or null).
+INSERT INTO campaign (source, campaign_id, ams_mailing) VALUES ($1, $2, $3)
+ON CONFLICT (source, campaign_id)
+DO UPDATE SET ams_mailing = coalesce(campaign.ams_mailing, excluded.ams_mailing)
+RETURNING id;
+
+-- name: next_submission
+-- Draw the id under which the messages of a transaction with several recipients are entered.
+SELECT nextval(pg_get_serial_sequence('submission', 'id')) AS id;
+
+-- name: enter_submission
+-- Let the messages entered under $1 be found by the submission's key; a repeat finds the key taken, as it should.
+INSERT INTO submission (id, key, accepted_at) OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3)
+ON CONFLICT DO NOTHING;
+
+-- name: insert_messages
+-- Correlate a group of messages: rows, delivery states, aliases and counts at once. A key that exists already gives no row.
+WITH incoming AS (
+    SELECT * FROM unnest(
+        $1::bytea[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[],
+        $8::boolean[], $9::text[], $10::text[], $11::text[], $12::bytea[], $13::bytea[], $14::bytea[],
+        $15::text[], $16::text[], $17::bytea[], $18::bytea[]
+    ) AS t (
+        key, accepted_at, campaign, submission, generation, size, links,
+        injected, reason, source, campaign_reason, sender, recipient, recipient_index,
+        message_id, original_message_id, body_digest, alias
+    )
+), added AS (
+    INSERT INTO message (
+        key, accepted_at, campaign, submission, generation, size, links, injected, reason, source,
+        campaign_reason, sender, recipient, recipient_index, message_id, original_message_id, body_digest
+    )
+    SELECT
+        key, accepted_at, campaign, submission, generation, size, links, injected, reason, source,
+        campaign_reason, sender, recipient, recipient_index, message_id, original_message_id, body_digest
+    FROM incoming ORDER BY key
+    ON CONFLICT (key) DO NOTHING
+    RETURNING id, key, campaign, source, recipient_index
+), judged AS (
+    SELECT
+        added.id, added.key, added.campaign, c.paused_at IS NOT NULL AS paused, s.source IS NOT NULL AS suppressed
+    FROM added
+    LEFT JOIN campaign c ON c.id = added.campaign
+    LEFT JOIN suppression s ON added.campaign IS NOT NULL
+        AND s.source = added.source AND s.recipient_index = added.recipient_index
+), placed AS (
+    INSERT INTO delivery (message, status, worker, settled_at)
+    SELECT
+        id,
+        (CASE WHEN suppressed THEN 'suppressed' ELSE 'accepted' END)::delivery_status,
+        CASE WHEN NOT suppressed THEN $19::bigint END,
+        CASE WHEN suppressed THEN now() END
+    FROM judged
+), aliased AS (
+    INSERT INTO alias (digest, message)
+    SELECT incoming.alias, added.id FROM incoming JOIN added USING (key)
+    WHERE incoming.alias IS NOT NULL
+    ON CONFLICT DO NOTHING
+), counted AS (
+    INSERT INTO campaign_delta (campaign, counter, amount)
+    SELECT campaign, 'accepted', count(*) FROM judged WHERE campaign IS NOT NULL GROUP BY campaign
+    UNION ALL
+    SELECT campaign, 'suppressed', count(*) FROM judged
+    WHERE campaign IS NOT NULL AND suppressed GROUP BY campaign
+)
+SELECT key, id, suppressed, paused FROM judged;
+
+-- name: find_messages
+-- What the ledger knows of messages with these keys, so that a repeat can be told from a new message.
+SELECT
+    m.key, m.id, m.body_digest, m.accepted_at, d.status::text AS status, d.worker, d.body IS NOT NULL AS stored,
+    coalesce(p.lease_until > now(), false) AS worked_on,
+    c.paused_at IS NOT NULL AS paused
+FROM message m
+JOIN delivery d ON d.message = m.id
+LEFT JOIN process p ON p.id = d.worker
+LEFT JOIN campaign c ON c.id = m.campaign
+WHERE m.key = ANY($1::bytea[]);
+
+-- name: reopen_delivery
+-- Try a message again that failed, was refused, or whose process is gone: only one caller gets the row.
+WITH old AS (
+    SELECT d.message, d.status, m.campaign, d.dot_at
+    FROM delivery d JOIN message m ON m.id = d.message
+    WHERE d.message = $1 AND d.status = $2::delivery_status AND d.worker IS NOT DISTINCT FROM $3
+    FOR UPDATE OF d
+), moved AS (
+    UPDATE delivery d
+    SET status = 'accepted', worker = $4, dot_at = NULL, settled_at = NULL, next_at = NULL,
+        doubts = d.doubts + (old.status = 'accepted' AND old.dot_at IS NOT NULL)::int
+    FROM old WHERE d.message = old.message
+    RETURNING d.message
+), counted AS (
+    INSERT INTO campaign_delta (campaign, counter, amount)
+    SELECT campaign, old.status::text, -1 FROM old JOIN moved USING (message)
+    WHERE campaign IS NOT NULL AND old.status IN ('failed', 'refused')
+)
+SELECT message FROM moved;
+
+-- name: mark_dots
+-- Commit the intent to send the final dot of these messages.
+UPDATE delivery SET dot_at = now() WHERE message = ANY($1::bigint[]);
+
+-- name: settle_deliveries
+-- Record final results: state, the upstream's words, its id as an alias, the counts, and an event for a failure.
+-- A row that was swept as refused while PostgreSQL was away is settled all the same: its task knows better.
+WITH result AS (
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[])
+        AS t (message, status, upstream, reply, alias, dedupe)
+), old AS (
+    SELECT d.message, d.status, m.campaign
+    FROM delivery d JOIN message m ON m.id = d.message
+    WHERE d.message = ANY($1::bigint[]) AND d.status IN ('accepted', 'sending', 'queued', 'refused')
+    ORDER BY d.message FOR UPDATE OF d
+), moved AS (
+    UPDATE delivery d
+    SET status = result.status::delivery_status, settled_at = now(), worker = NULL, next_at = NULL,
+        body = NULL, body_day = NULL, upstream = coalesce(result.upstream, d.upstream),
+        reply = coalesce(result.reply, d.reply), attempts = d.attempts + 1
+    FROM result JOIN old USING (message) WHERE d.message = result.message
+    RETURNING d.message, d.status::text AS status
+), aliased AS (
+    INSERT INTO alias (digest, message)
+    SELECT result.alias, result.message FROM result JOIN moved USING (message) WHERE result.alias IS NOT NULL
+    ON CONFLICT DO NOTHING
+), told AS (
+    INSERT INTO event (message, occurred_at, type, source, reason, dedupe)
+    SELECT result.message, now(), 'failed', 'relay', result.reply, result.dedupe
+    FROM result JOIN moved USING (message) WHERE moved.status = 'failed'
+), counted AS (
+    INSERT INTO campaign_delta (campaign, counter, amount)
+    SELECT campaign, counter, sum(amount) FROM (
+        SELECT old.campaign, moved.status AS counter, 1 AS amount FROM old JOIN moved USING (message)
+        UNION ALL
+        SELECT campaign, 'queued', -1 FROM old WHERE status IN ('queued', 'sending')
+        UNION ALL
+        SELECT campaign, 'refused', -1 FROM old WHERE status = 'refused'
+    ) change WHERE campaign IS NOT NULL GROUP BY campaign, counter
+)
+SELECT message FROM moved;
+
+-- name: store_body
+-- Keep what must be sent later ($1 envelope, $2 profile, $3 content), once per submission.
+INSERT INTO body (day, envelope, profile, content) VALUES (current_date, $1, $2, $3)
+RETURNING day, id;
+
+-- name: queue_deliveries
+-- Queue messages on a stored body; those whose final dot is out stay with their task as `sending`.
+WITH entry AS (
+    SELECT * FROM unnest($1::bigint[], $2::boolean[], $3::float8[], $4::text[]) AS t (message, dotted, wait, reply)
+), old AS (
+    SELECT message, status FROM delivery WHERE message = ANY($1::bigint[]) ORDER BY message FOR UPDATE
+), moved AS (
+    UPDATE delivery d
+    SET status = (CASE WHEN entry.dotted THEN 'sending' ELSE 'queued' END)::delivery_status,
+        worker = CASE WHEN entry.dotted THEN d.worker END,
+        next_at = CASE WHEN NOT entry.dotted THEN now() + make_interval(secs => entry.wait) END,
+        body_day = $5, body = $6, reply = coalesce(entry.reply, d.reply), upstream = $7,
+        attempts = d.attempts + (NOT entry.dotted)::int
+    FROM entry WHERE d.message = entry.message AND d.status IN ('accepted', 'refused')
+    RETURNING d.message
+), counted AS (
+    INSERT INTO campaign_delta (campaign, counter, amount)
+    SELECT m.campaign, 'queued', count(*) FROM moved JOIN message m ON m.id = moved.message
+    WHERE m.campaign IS NOT NULL GROUP BY m.campaign
+    UNION ALL
+    SELECT m.campaign, 'refused', -count(*)
+    FROM moved JOIN old USING (message) JOIN message m ON m.id = moved.message
+    WHERE m.campaign IS NOT NULL AND old.status = 'refused' GROUP BY m.campaign
+)
+SELECT message FROM moved;
+
+-- name: claim_due
+-- Take up to $2 due messages for process $1, oldest first; paused campaigns rest; several workers are safe.
+WITH due AS (
+    SELECT d.message, d.dot_at
+    FROM delivery d
+    JOIN message m ON m.id = d.message
+    LEFT JOIN campaign c ON c.id = m.campaign
+    WHERE d.status = 'queued' AND d.next_at <= now() AND c.paused_at IS NULL
+    ORDER BY d.next_at LIMIT $2
+    FOR UPDATE OF d SKIP LOCKED
+)
+UPDATE delivery d
+SET status = 'sending', worker = $1, next_at = NULL, dot_at = NULL
+FROM due, message m
+WHERE d.message = due.message AND m.id = d.message
+RETURNING m.id, m.key, m.generation, m.accepted_at, m.campaign, m.recipient, m.message_id,
+    d.attempts, d.body_day, d.body;
+
+-- name: load_body
+-- The stored submission of a queued message.
+SELECT envelope, profile, content FROM body WHERE day = $1 AND id = $2;
+
+-- name: postpone_delivery
+-- Put a message back into the queue for $2 seconds with what the upstream said; $4 when it may have been sent.
+UPDATE delivery
+SET status = 'queued', worker = NULL, next_at = now() + make_interval(secs => $2), reply = coalesce($3, reply),
+    attempts = attempts + 1, doubts = doubts + $4::int, upstream = $5
+WHERE message = $1 AND status = 'sending';
+
+-- name: take_over_sending
+-- Queue again what a process that is gone had in hand; a final dot that may be out is a doubt.
+UPDATE delivery d
+SET status = 'queued', worker = NULL, next_at = now(), doubts = d.doubts + (d.dot_at IS NOT NULL)::int
+FROM process p
+WHERE p.id = d.worker AND p.lease_until < now() AND d.status = 'sending'
+RETURNING d.message, d.dot_at IS NOT NULL AS doubtful;
+
+-- name: sweep_accepted
+-- End what a process that is gone never answered: no 250 was given, so it is refused.
+WITH gone AS (
+    SELECT d.message, m.campaign
+    FROM delivery d
+    JOIN process p ON p.id = d.worker
+    JOIN message m ON m.id = d.message
+    WHERE p.lease_until < now() AND d.status = 'accepted'
+    ORDER BY d.message LIMIT 10000
+    FOR UPDATE OF d SKIP LOCKED
+), moved AS (
+    UPDATE delivery d SET status = 'refused', worker = NULL, settled_at = now()
+    FROM gone WHERE d.message = gone.message
+    RETURNING d.message
+), counted AS (
+    INSERT INTO campaign_delta (campaign, counter, amount)
+    SELECT campaign, 'refused', count(*) FROM gone JOIN moved USING (message)
+    WHERE campaign IS NOT NULL GROUP BY campaign
+)
+SELECT message FROM moved;
+
+-- name: free_bodies
+-- Free the bodies that no queued message needs any more.
+DELETE FROM body b WHERE NOT EXISTS (SELECT FROM delivery d WHERE d.body = b.id AND d.body_day = b.day);
+
+-- name: stored_bytes
+-- The octets that queued bodies take.
+SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint AS octets
+FROM pg_inherits WHERE inhparent = 'body'::regclass;
+
+-- name: queue_depth
+-- How many messages wait, and since when the oldest does.
+SELECT count(*)::bigint AS waiting, extract(epoch FROM now() - min(m.accepted_at))::float8 AS oldest_seconds
+FROM delivery d JOIN message m ON m.id = d.message
+WHERE d.status IN ('queued', 'sending');
+
+-- name: remember_profile
+-- Remember what rendering depends on, by digest.
+INSERT INTO render_profile (digest, profile) VALUES ($1, $2::text::jsonb) ON CONFLICT DO NOTHING;
+
+-- name: load_profile
+-- What a queued message was rendered with.
+SELECT profile::text AS profile FROM render_profile WHERE digest = $1;
+
 -- == hits into the ledger (ledger/engagements.py) ==
+
+-- name: remember_events
+-- Remember events by their dedupe ids; only the ids that nobody had seen come back.
+INSERT INTO event_seen (dedupe)
+SELECT dedupe FROM unnest($1::bytea[]) AS t (dedupe) ORDER BY dedupe
+ON CONFLICT (dedupe) DO NOTHING
+RETURNING dedupe;
+
+-- name: unpark_events
+-- Take parked events out to record them; only the ids that nobody had taken come back.
+WITH mine AS (
+    SELECT id FROM parked_event WHERE dedupe = ANY($1::bytea[]) ORDER BY dedupe FOR UPDATE
+)
+DELETE FROM parked_event p USING mine WHERE p.id = mine.id
+RETURNING p.dedupe;
+
+-- name: park_events
+-- Keep events that cannot be recorded now, as they came, with the reason; twice is once.
+INSERT INTO parked_event (dedupe, source, reason, named, payload)
+SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[], $5::bytea[])
+    AS t (dedupe, source, reason, named, payload)
+ORDER BY dedupe
+ON CONFLICT (dedupe) DO NOTHING;
+
+-- name: repark_event
+-- Give a parked event another reason.
+UPDATE parked_event SET reason = $2 WHERE dedupe = $1;
+
+-- name: matchable_events
+-- The oldest $3 parked events of source $1 with reason $2 whose message has appeared.
+SELECT p.dedupe, p.payload FROM parked_event p
+WHERE p.source = $1 AND p.reason = $2 AND EXISTS (SELECT FROM message m WHERE m.key = p.named)
+ORDER BY p.id LIMIT $3;
+
+-- name: resolve_keys
+-- The messages that these keys name, with what an event of theirs touches.
+SELECT m.key, m.id, m.campaign, m.source, m.recipient_index, c.ams_mailing
+FROM message m
+LEFT JOIN campaign c ON c.id = m.campaign
+WHERE m.key = ANY($1::bytea[]);
+
+-- name: ensure_engagements
+-- Make the engagement rows that are missing.
+INSERT INTO engagement (message)
+SELECT message FROM unnest($1::bigint[]) AS t (message) ORDER BY message
+ON CONFLICT (message) DO NOTHING;
+
+-- name: lock_engagements
+-- Hold the engagement rows of these messages, in the one order that cannot deadlock, and read them.
+SELECT
+    message, opens, clicks, machine_opens, machine_clicks, delivered_at, first_opened_at, last_opened_at,
+    first_clicked_at, bounced_at, complained_at, unsubscribed_at
+FROM engagement WHERE message = ANY($1::bigint[])
+ORDER BY message FOR UPDATE;
+
+-- name: add_events
+-- Insert events.
+INSERT INTO event (
+    message, occurred_at, type, source, link, machine, verdict, reason, url, network, user_agent, dedupe
+)
+SELECT * FROM unnest(
+    $1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::integer[], $6::boolean[], $7::text[], $8::text[],
+    $9::text[], $10::text[], $11::text[], $12::bytea[]
+);
+
+-- name: tally_events
+-- Count the events of these messages by what they say and who said it.
+SELECT
+    message, type, source, machine, count(*) AS amount, min(occurred_at) AS first_at, max(occurred_at) AS last_at
+FROM event WHERE message = ANY($1::bigint[])
+GROUP BY message, type, source, machine;
+
+-- name: set_engagements
+-- Write the engagement rows of these messages anew.
+UPDATE engagement e SET
+    opens = t.opens, clicks = t.clicks, machine_opens = t.machine_opens, machine_clicks = t.machine_clicks,
+    delivered_at = t.delivered_at, first_opened_at = t.first_opened_at, last_opened_at = t.last_opened_at,
+    first_clicked_at = t.first_clicked_at, bounced_at = t.bounced_at, complained_at = t.complained_at,
+    unsubscribed_at = t.unsubscribed_at
+FROM unnest(
+    $1::bigint[], $2::integer[], $3::integer[], $4::integer[], $5::integer[], $6::timestamptz[], $7::timestamptz[],
+    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[]
+) AS t (
+    message, opens, clicks, machine_opens, machine_clicks, delivered_at, first_opened_at, last_opened_at,
+    first_clicked_at, bounced_at, complained_at, unsubscribed_at
+)
+WHERE e.message = t.message;
+
+-- name: add_campaign_deltas
+-- Append changes of campaign counters.
+INSERT INTO campaign_delta (campaign, counter, amount)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[]);
+
+-- name: suppress_recipients
+-- Keep campaign mail from these recipients; the first reason stays.
+INSERT INTO suppression (source, recipient_index, reason, message)
+SELECT DISTINCT ON (source, recipient_index) source, recipient_index, reason, message
+FROM unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[]) AS t (source, recipient_index, reason, message)
+ORDER BY source, recipient_index, message
+ON CONFLICT (source, recipient_index) DO NOTHING;
 
 -- == events out to AMS (ledger/outbox.py) ==
 
+-- name: queue_items
+-- Queue what AMS is to hear.
+INSERT INTO outbox (mailing, campaign, message, url)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]);
+
+-- name: waiting_mailings
+-- The mailings that have items waiting, the longest waiting first: a hop from mailing to mailing, not a scan of the items.
+WITH RECURSIVE waiting AS (
+    (SELECT mailing, id FROM outbox WHERE parked_at IS NULL ORDER BY mailing, id LIMIT 1)
+    UNION ALL
+    SELECT further.mailing, further.id FROM waiting CROSS JOIN LATERAL (
+        SELECT o.mailing, o.id FROM outbox o
+        WHERE o.parked_at IS NULL AND o.mailing > waiting.mailing ORDER BY o.mailing, o.id LIMIT 1
+    ) further
+)
+SELECT
+    w.mailing, coalesce(s.failures, 0) AS failures, s.last_error, s.held,
+    greatest(extract(epoch FROM s.next_at - now()), 0)::double precision AS wait
+FROM waiting w LEFT JOIN ams_mailing s USING (mailing)
+ORDER BY w.id;
+
+-- name: waiting_items
+-- The oldest $2 items of mailing $1, each with its recipient's address.
+SELECT o.id, o.url, m.recipient
+FROM outbox o LEFT JOIN message m ON m.id = o.message
+WHERE o.mailing = $1 AND o.parked_at IS NULL
+ORDER BY o.id LIMIT $2;
+
+-- name: settle_items
+-- Let items go that AMS has confirmed, and count them.
+WITH gone AS (
+    DELETE FROM outbox WHERE id = ANY($1::bigint[]) RETURNING campaign
+)
+INSERT INTO campaign_delta (campaign, counter, amount)
+SELECT campaign, 'ams_delivered', count(*) FROM gone GROUP BY campaign;
+
+-- name: park_items
+-- Set items aside that AMS refused, each with its answer.
+UPDATE outbox o SET parked_at = now(), reason = t.reason
+FROM unnest($1::bigint[], $2::text[]) AS t (id, reason)
+WHERE o.id = t.id AND o.parked_at IS NULL;
+
+-- name: clear_mailing
+-- Forget a mailing's troubles.
+DELETE FROM ams_mailing WHERE mailing = $1;
+
+-- name: postpone_mailing
+-- Note that mailing $1 failed for the $2th time: not before $3 seconds, with error $4, held for $5 or null.
+INSERT INTO ams_mailing (mailing, failures, next_at, last_error, held)
+VALUES ($1, $2, now() + make_interval(secs => $3), $4, $5)
+ON CONFLICT (mailing) DO UPDATE SET
+    failures = excluded.failures, next_at = excluded.next_at, last_error = excluded.last_error, held = excluded.held;
+
+-- name: hasten_mailings
+-- AMS answers again: try at once the mailings whose last error begins with $1, the mark of no answer.
+UPDATE ams_mailing SET next_at = now() WHERE next_at > now() AND starts_with(last_error, $1);
+
+-- name: outbox_depth
+-- How much waits for AMS, for how many seconds the oldest has, and how much stands parked.
+SELECT
+    count(*) FILTER (WHERE parked_at IS NULL) AS pending,
+    count(*) FILTER (WHERE parked_at IS NOT NULL) AS parked,
+    coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE parked_at IS NULL)), 0)::double precision AS age
+FROM outbox;
+
+-- name: unpark_items
+-- Let parked items wait for AMS again.
+UPDATE outbox SET parked_at = NULL, reason = NULL WHERE parked_at IS NOT NULL RETURNING mailing;
+
+-- name: retry_mailings
+-- Try every mailing again at once, the held ones too.
+UPDATE ams_mailing SET next_at = now() WHERE next_at > now();
+
+-- name: rebuild_items
+-- Queue items from the events recorded since $1, dated like them so that twice is once while they wait: $2 the url of an open, $3 of an unsubscribe, $4 machines too, $5 never those with this reason.
+WITH item AS (
+    SELECT
+        c.ams_mailing AS mailing, c.id AS campaign, e.message, e.recorded_at, e.id,
+        CASE e.type WHEN 'opened' THEN $2::text WHEN 'clicked' THEN e.url ELSE $3::text END AS url
+    FROM event e
+    JOIN message m ON m.id = e.message
+    JOIN campaign c ON c.id = m.campaign
+    WHERE c.ams_mailing IS NOT NULL AND e.recorded_at >= $1
+        AND e.type IN ('opened', 'clicked', 'unsubscribed')
+        AND ($4::boolean OR NOT e.machine) AND split_part(coalesce(e.reason, ''), '/', 1) <> $5::text
+)
+INSERT INTO outbox (mailing, campaign, message, url, created_at)
+SELECT mailing, campaign, message, url, recorded_at FROM item
+WHERE url <> '' AND NOT EXISTS (
+    SELECT FROM outbox o
+    WHERE o.campaign = item.campaign AND o.message = item.message AND o.url = item.url AND o.created_at = item.recorded_at
+)
+ORDER BY recorded_at, id;
+
 -- == what an operator asks (ledger/reports.py) ==
+
+-- name: plan_afresh
+-- Plan this transaction's statements for their very values: the filters below are optional, and only some have an index.
+SET LOCAL plan_cache_mode = force_custom_plan;
+
+-- name: report_messages
+-- Messages, newest first, with their state and engagement; each filter is null or must hold. $10: engaged, bounced or unsubscribed.
+SELECT
+    m.id, m.key, m.message_id, c.campaign_id, m.source, m.recipient, m.original_message_id,
+    coalesce(d.status::text, 'accepted') AS status, m.accepted_at,
+    CASE WHEN d.status = 'sent' THEN d.settled_at END AS sent_at, d.reply AS upstream_reply,
+    m.injected, m.reason, m.links,
+    coalesce(e.opens, 0) AS opens, coalesce(e.clicks, 0) AS clicks,
+    coalesce(e.machine_opens, 0) AS machine_opens, coalesce(e.machine_clicks, 0) AS machine_clicks,
+    e.delivered_at IS NOT NULL AS delivered, e.first_opened_at IS NOT NULL AS opened,
+    e.first_clicked_at IS NOT NULL AS clicked, e.bounced_at IS NOT NULL AS bounced,
+    e.complained_at IS NOT NULL AS complained, e.unsubscribed_at IS NOT NULL AS unsubscribed,
+    e.first_opened_at, e.last_opened_at, e.first_clicked_at
+FROM message m
+LEFT JOIN delivery d ON d.message = m.id
+LEFT JOIN campaign c ON c.id = m.campaign
+LEFT JOIN engagement e ON e.message = m.id
+WHERE ($1::bigint IS NULL OR m.id < $1)
+    AND ($2::bigint IS NULL OR m.campaign = $2)
+    AND ($3::text IS NULL OR m.source = $3)
+    AND ($4::text IS NULL OR d.status = $4::delivery_status)
+    AND ($5::bytea IS NULL OR m.recipient_index = $5)
+    AND ($6::bigint IS NULL OR m.submission = $6)
+    AND ($7::bigint[] IS NULL OR m.id = ANY($7))
+    AND ($8::timestamptz IS NULL OR m.accepted_at >= $8)
+    AND CASE $10::text
+        WHEN 'engaged' THEN e.first_opened_at IS NOT NULL OR e.first_clicked_at IS NOT NULL
+        WHEN 'bounced' THEN e.bounced_at IS NOT NULL
+        WHEN 'unsubscribed' THEN e.unsubscribed_at IS NOT NULL
+        ELSE true
+    END
+ORDER BY m.id DESC LIMIT $9;
+
+-- name: report_messages_of_recipient
+-- Every message of one person, by the blind index: campaign by campaign, because the index is led by the campaign.
+SELECT found.id FROM campaign c CROSS JOIN LATERAL (
+    SELECT m.id FROM message m WHERE m.campaign = c.id AND m.recipient_index = $1
+) found
+UNION ALL
+SELECT m.id FROM message m WHERE m.campaign IS NULL AND m.recipient_index = $1;
+
+-- name: report_message_by_key
+-- The message with this key.
+SELECT id, message_id FROM message WHERE key = $1;
+
+-- name: report_messages_by_keys
+-- The messages with these keys.
+SELECT id FROM message WHERE key = ANY($1::bytea[]);
+
+-- name: report_messages_by_alias
+-- The messages that a foreign id names.
+SELECT message AS id FROM alias WHERE digest = $1 ORDER BY message DESC LIMIT 1000;
+
+-- name: report_submission
+-- The submission with this key.
+SELECT id FROM submission WHERE key = $1;
+
+-- name: report_events_of_messages
+-- The newest $2 events of each of these messages, oldest first.
+SELECT e.message, e.type, e.source, e.occurred_at, e.url, e.machine, e.reason, e.verdict
+FROM unnest($1::bigint[]) AS asked (message) CROSS JOIN LATERAL (
+    SELECT e.* FROM event e WHERE e.message = asked.message
+    ORDER BY e.occurred_at DESC, e.recorded_at DESC, e.id DESC LIMIT $2
+) e
+ORDER BY e.message, e.occurred_at, e.recorded_at, e.id;
+
+-- name: report_events
+-- Events, newest recorded first, with the message that each tells of; each filter is null or must hold.
+SELECT
+    e.id, e.recorded_at, e.type, e.source, e.occurred_at, e.url, e.machine, e.reason, e.verdict,
+    m.key, m.message_id, m.recipient, c.campaign_id
+FROM event e
+JOIN message m ON m.id = e.message
+LEFT JOIN campaign c ON c.id = m.campaign
+WHERE ($1::timestamptz IS NULL OR (e.recorded_at, e.id) < ($1, $2::bigint))
+    AND ($3::bigint IS NULL OR m.campaign = $3)
+    AND ($4::text IS NULL OR m.source = $4)
+    AND ($5::text IS NULL OR e.type = $5)
+    AND ($6::bigint[] IS NULL OR e.message = ANY($6))
+    AND ($7::timestamptz IS NULL OR e.recorded_at >= $7)
+ORDER BY e.recorded_at DESC, e.id DESC LIMIT $8;
+
+-- name: report_campaigns
+-- Campaigns, newest first; each filter is null or must hold.
+SELECT
+    c.id, c.source, c.campaign_id, c.to_send, c.paused_at IS NOT NULL AS paused,
+    coalesce(a.held, a.last_error) AS last_error
+FROM campaign c
+LEFT JOIN ams_mailing a ON a.mailing = c.ams_mailing
+WHERE ($1::bigint IS NULL OR c.id < $1)
+    AND ($2::text IS NULL OR c.campaign_id = $2)
+    AND ($3::text IS NULL OR c.source = $3)
+ORDER BY c.id DESC LIMIT $4;
+
+-- name: report_counts
+-- The counters of these campaigns: what is folded and what is not yet.
+SELECT campaign, counter, sum(amount)::bigint AS value
+FROM (
+    SELECT campaign, counter, value AS amount FROM campaign_count WHERE campaign = ANY($1::bigint[])
+    UNION ALL
+    SELECT campaign, counter, amount FROM campaign_delta WHERE campaign = ANY($1::bigint[])
+) part
+GROUP BY campaign, counter;
+
+-- name: report_outbox
+-- What AMS has yet to hear of these campaigns.
+SELECT
+    campaign, count(*) FILTER (WHERE parked_at IS NULL) AS pending, count(*) FILTER (WHERE parked_at IS NOT NULL) AS parked
+FROM outbox WHERE campaign = ANY($1::bigint[]) GROUP BY campaign;
+
+-- name: report_correlated
+-- Of the newest $2 sent messages of each of these campaigns: how many carry an id of ours, or came with one that we know.
+SELECT
+    asked.campaign, count(*) AS sent,
+    count(*) FILTER (WHERE sample.reason IS DISTINCT FROM 'dkim_signed' OR sample.original_message_id IS NOT NULL) AS named
+FROM unnest($1::bigint[]) AS asked (campaign) CROSS JOIN LATERAL (
+    SELECT m.reason, m.original_message_id
+    FROM message m JOIN delivery d ON d.message = m.id
+    WHERE m.campaign = asked.campaign AND d.status = 'sent'
+    ORDER BY m.id DESC LIMIT $2
+) sample
+GROUP BY asked.campaign;
+
+-- name: report_untouched
+-- The newest $2 messages, of campaign $1 when it is given, by what was injected or why not.
+SELECT reason, injected, count(*) AS messages
+FROM (
+    SELECT reason, injected FROM message
+    WHERE ($1::bigint IS NULL OR campaign = $1) ORDER BY id DESC LIMIT $2
+) sample
+GROUP BY reason, injected ORDER BY messages DESC, reason NULLS FIRST;
+
+-- name: report_processes
+-- Which roles are alive, by their leases.
+SELECT role, count(*) AS processes FROM process WHERE lease_until > now() GROUP BY role ORDER BY role;
+
+-- name: report_unmatched
+-- Parked events, newest first; each filter is null or must hold.
+SELECT id, parked_at, source, reason, named FROM parked_event
+WHERE ($1::bigint IS NULL OR id < $1) AND ($2::text IS NULL OR source = $2)
+ORDER BY id DESC LIMIT $3;
+
+-- name: report_unmatched_counts
+-- How many events stand parked, by who told them and why.
+SELECT source, reason, count(*) AS events FROM parked_event GROUP BY source, reason ORDER BY events DESC, source, reason;
+
+-- name: pause_campaign
+-- Set the operator's hold ($2 true) or lift it; the first hold's time stays.
+UPDATE campaign SET paused_at = CASE WHEN $2::boolean THEN coalesce(paused_at, now()) END WHERE id = $1;
+
+-- name: fold_counts
+-- Move up to $1 appended deltas into the counters; several folders are safe, and no reader sees a delta twice or not at all.
+WITH moved AS (
+    DELETE FROM campaign_delta
+    WHERE ctid = ANY(ARRAY(SELECT ctid FROM campaign_delta LIMIT $1 FOR UPDATE SKIP LOCKED))
+    RETURNING campaign, counter, amount
+), folded AS (
+    INSERT INTO campaign_count (campaign, counter, value)
+    SELECT campaign, counter, sum(amount) FROM moved GROUP BY campaign, counter ORDER BY campaign, counter
+    ON CONFLICT (campaign, counter) DO UPDATE SET value = campaign_count.value + excluded.value
+)
+SELECT count(*)::bigint AS moved FROM moved;
+
+-- name: lock_counts
+-- Let one recount run at a time: two that found the same drift would both correct it.
+SELECT pg_advisory_xact_lock(1869968500);
+
+-- name: sync_counts
+-- Recount a campaign from its rows, and append the difference to what was counted: one snapshot, so work in flight is no drift.
+WITH derived AS (
+    SELECT v.counter, v.value
+    FROM (
+        SELECT
+            count(*) AS accepted,
+            count(*) FILTER (WHERE d.status IN ('queued', 'sending')) AS queued,
+            count(*) FILTER (WHERE d.status = 'sent') AS sent,
+            count(*) FILTER (WHERE d.status = 'failed') AS failed,
+            count(*) FILTER (WHERE d.status = 'refused') AS refused,
+            count(*) FILTER (WHERE d.status = 'suppressed') AS suppressed,
+            count(e.delivered_at) AS delivered,
+            coalesce(sum(e.opens), 0)::bigint AS opens,
+            count(e.first_opened_at) AS unique_opens,
+            coalesce(sum(e.clicks), 0)::bigint AS clicks,
+            count(e.first_clicked_at) AS unique_clicks,
+            count(e.bounced_at) AS bounces,
+            count(e.complained_at) AS complaints,
+            count(e.unsubscribed_at) AS unsubscribes,
+            coalesce(sum(e.machine_opens), 0)::bigint AS machine_opens,
+            coalesce(sum(e.machine_clicks), 0)::bigint AS machine_clicks
+        FROM message m
+        LEFT JOIN delivery d ON d.message = m.id
+        LEFT JOIN engagement e ON e.message = m.id
+        WHERE m.campaign = $1
+    ) t
+    CROSS JOIN LATERAL (VALUES
+        ('accepted', t.accepted), ('queued', t.queued), ('sent', t.sent), ('failed', t.failed), ('refused', t.refused),
+        ('suppressed', t.suppressed), ('delivered', t.delivered), ('opens', t.opens), ('unique_opens', t.unique_opens),
+        ('clicks', t.clicks), ('unique_clicks', t.unique_clicks), ('bounces', t.bounces),
+        ('complaints', t.complaints), ('unsubscribes', t.unsubscribes), ('machine_opens', t.machine_opens),
+        ('machine_clicks', t.machine_clicks)
+    ) v (counter, value)
+), recorded AS (
+    SELECT counter, sum(amount)::bigint AS value
+    FROM (
+        SELECT counter, value AS amount FROM campaign_count WHERE campaign = $1
+        UNION ALL
+        SELECT counter, amount FROM campaign_delta WHERE campaign = $1
+    ) part
+    GROUP BY counter
+), compared AS (
+    SELECT derived.counter, derived.value AS derived, coalesce(recorded.value, 0) AS recorded
+    FROM derived LEFT JOIN recorded USING (counter)
+), corrected AS (
+    INSERT INTO campaign_delta (campaign, counter, amount)
+    SELECT $1, counter, derived - recorded FROM compared WHERE derived <> recorded
+)
+SELECT counter, derived, recorded FROM compared ORDER BY counter;

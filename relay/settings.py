@@ -67,6 +67,13 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             description="Seconds in which the same submission is a repeat: with an original Message-ID, without one.",
         ),
     ] = (432000, 3600)
+    dsn: Annotated[
+        Literal["upstream", "off"],
+        Meta(
+            description="Route of delivery status notifications, sent when a message that was answered 250 fails: "
+            "`upstream` like other mail, `off` none."
+        ),
+    ] = "upstream"
     tls_cert: Annotated[str, Meta(description="PEM file of the certificate chain; empty: no TLS.")] = ""
     tls_key: Annotated[str, Meta(description="PEM file of the certificate's key.")] = ""
     workers: Annotated[int, Meta(ge=0, description="Relay processes on one port; 0: one for each core.")] = 0

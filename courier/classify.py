@@ -1,0 +1,124 @@
+"""Tell people from machines, hit by hit.
+
+A hit is labelled, never dropped, and the label carries the version of the rules that gave it, so that history can be
+judged again. The strongest sign decides: how the request was made, then what it says it is.
+"""
+
+import re
+from enum import StrEnum
+
+import msgspec
+
+from ledger.events import EventType, Hit
+
+#: Rises with every change of a rule below.
+RULES = 1
+
+
+class Verdict(StrEnum):
+    """Who stands behind a hit. `probable` counts as a person: somebody most likely looked, by a proxy or a tool."""
+
+    PERSON = "person"
+    PROBABLE = "probable"
+    MACHINE = "machine"
+
+
+class Reason(StrEnum):
+    """The evidence for a verdict."""
+
+    BROWSER = "browser"
+    POSTED = "posted"
+    HEAD_REQUEST = "head_request"
+    PREFETCH = "prefetch"
+    NO_USER_AGENT = "no_user_agent"
+    APPLE_PRIVACY = "apple_privacy"
+    BARE_USER_AGENT = "bare_user_agent"
+    GMAIL_PREFETCH = "gmail_prefetch"
+    GMAIL_PROXY = "gmail_proxy"
+    YAHOO_PROXY = "yahoo_proxy"
+    SCANNER = "scanner"
+    ROBOT = "robot"
+    PROGRAM = "program"
+    ODD_USER_AGENT = "odd_user_agent"
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict and its evidence."""
+
+    verdict: Verdict
+    reason: Reason
+
+    @property
+    def machine(self) -> bool:
+        """Whether the hit counts apart from people's."""
+        return self.verdict is Verdict.MACHINE
+
+    @property
+    def evidence(self) -> str:
+        """The reason with the version of the rules, as the ledger keeps it: `head_request/1`."""
+        return f"{self.reason}/{RULES}"
+
+
+# Apple's Mail Privacy Protection fetches images through a proxy whose agent is exactly this, read or not.
+_BARE = "mozilla/5.0"
+
+# Gmail's proxy asks on the reader's behalf when a mail is opened; its prefetcher carries this one old agent.
+_GMAIL_PROXY = "googleimageproxy"
+_GMAIL_PREFETCH = "edge/12.246 mozilla/5.0"
+_YAHOO_PROXY = "yahoomailproxy"
+
+_PREFETCH = re.compile(r"prefetch|prerender|preview")
+
+# Mail security and link safety services that name themselves.
+_SCANNER = re.compile(
+    r"barracuda|mimecast|proofpoint|ironport|messagelabs|forcepoint|trendmicro|trend micro|fireeye|fortiguard|"
+    r"fortinet|zscaler|safelinks|virustotal|urlscan|urldefense|cloudmark|clearswift|retarus|hornetsecurity|"
+    r"google-safety|googlesafebrowsing|phishtank|netcraft|spamassassin|rspamd"
+)
+
+# "Cubot" is a make of telephones.
+_ROBOT = re.compile(
+    r"(?<!cu)bot\b|crawl|spider|\bscan(?:ner)?\b|headless|phantomjs|selenium|puppeteer|playwright|preview|"
+    r"facebookexternalhit|whatsapp|slurp|monitoring|uptime|archiver|validator|checker\b"
+)
+
+_PROGRAM = re.compile(
+    r"(?:curl|wget|libcurl|python|aiohttp|httpx|go-http-client|java|apache-httpclient|libwww-perl|lwp|perl|ruby|php|"
+    r"guzzlehttp|node|node-fetch|axios|undici|got|winhttp|powershell|postmanruntime|insomnia|scrapy|httpie|"
+    r"restsharp|reqwest)\b"
+)
+
+
+def judge(hit: Hit) -> Judgement:
+    """Say who stands behind *hit*, and by what sign."""
+    if hit.method == "HEAD":
+        return Judgement(verdict=Verdict.MACHINE, reason=Reason.HEAD_REQUEST)
+    if hit.type is EventType.UNSUBSCRIBED:
+        # A POST is an act (RFC 8058); the mailbox provider's server performs it because a person pressed a button.
+        return Judgement(verdict=Verdict.PERSON, reason=Reason.POSTED)
+    if _PREFETCH.search(hit.purpose.lower()):
+        return Judgement(verdict=Verdict.MACHINE, reason=Reason.PREFETCH)
+    return _judge_agent(hit.user_agent.strip().lower(), opened=hit.type is EventType.OPENED)
+
+
+def _judge_agent(agent: str, *, opened: bool) -> Judgement:
+    if not agent:
+        return Judgement(verdict=Verdict.MACHINE, reason=Reason.NO_USER_AGENT)
+    if agent == _BARE:
+        return Judgement(verdict=Verdict.MACHINE, reason=Reason.APPLE_PRIVACY if opened else Reason.BARE_USER_AGENT)
+    if agent.endswith(_GMAIL_PREFETCH):
+        return Judgement(verdict=Verdict.MACHINE, reason=Reason.GMAIL_PREFETCH)
+    if _GMAIL_PROXY in agent:
+        return Judgement(verdict=Verdict.PROBABLE, reason=Reason.GMAIL_PROXY)
+    if _YAHOO_PROXY in agent:
+        return Judgement(verdict=Verdict.PROBABLE, reason=Reason.YAHOO_PROXY)
+    if _SCANNER.search(agent):
+        return Judgement(verdict=Verdict.MACHINE, reason=Reason.SCANNER)
+    if _ROBOT.search(agent):
+        return Judgement(verdict=Verdict.MACHINE, reason=Reason.ROBOT)
+    if _PROGRAM.match(agent):
+        return Judgement(verdict=Verdict.MACHINE, reason=Reason.PROGRAM)
+    if not agent.startswith("mozilla/"):
+        # Mail programs that load images under a name of their own.
+        return Judgement(verdict=Verdict.PROBABLE, reason=Reason.ODD_USER_AGENT)
+    return Judgement(verdict=Verdict.PERSON, reason=Reason.BROWSER)

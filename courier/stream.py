@@ -1,0 +1,168 @@
+"""Read hits from the stream as one of a group of couriers, so that each hit reaches somebody until it is committed.
+
+Nothing leaves the stream by being read: an entry stays with its reader until it is acknowledged, and is trimmed only
+behind what the whole group has acknowledged. What a dead courier held is claimed by the living.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import msgspec
+from prometheus_client import Gauge
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from ledger.stream import FIELD, GROUP, STREAM, connect
+
+WAITING = Gauge("outrider_stream_waiting_hits", "Hits in the stream that are not recorded yet.")
+
+#: An entry's id in the stream, and the bytes of its hit.
+Entry = tuple[bytes, bytes]
+
+#: Milliseconds that a read waits for a first entry; a stop is noticed this late at most.
+_BLOCK_MS = 500
+
+#: Milliseconds after which an entry that nobody acknowledged is taken over. PostgreSQL may have been away as long:
+#: two couriers that record the same hit leave one event.
+CLAIM_IDLE_MS = 60_000
+
+#: Milliseconds without a sign of life after which a reader's name is forgotten, once it holds nothing.
+FORGET_IDLE_MS = 3_600_000
+
+# In one step, so that no entry reaches the reader between the look and the removal.
+_FORGET = """
+if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) == 0 then
+    return redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+end
+return 0
+"""
+
+_FIELD = FIELD.encode()
+
+
+class StreamUnavailableError(Exception):
+    """Redis does not answer, or not as it should: wait and try again."""
+
+
+class HitStream:
+    """The stream, as one reader of the group sees it. Open it with `open_stream`."""
+
+    def __init__(self, client: Redis, reader: str, *, batch: int, claim_idle_ms: int = CLAIM_IDLE_MS) -> None:
+        self._client = client
+        self._reader = reader
+        self._batch = batch
+        self._claim_idle_ms = claim_idle_ms
+        self._forget_idle_ms = FORGET_IDLE_MS
+        # Entries may be ours already: read before a failure, or claimed.
+        self._own_first = True
+
+    async def prepare(self) -> None:
+        """Make the stream and the group where they are missing; a new group starts at the oldest entry."""
+        try:
+            with _translated():
+                await self._client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+        except StreamUnavailableError as error:
+            if not str(error.__cause__).startswith("BUSYGROUP"):
+                raise
+
+    async def read(self) -> list[Entry]:
+        """Return the next entries: those that are ours already, then new ones; empty after a short wait for none."""
+        if self._own_first:
+            if entries := await self._fetch("0", wait=None):
+                return entries
+            self._own_first = False
+        return await self._fetch(">", wait=_BLOCK_MS)
+
+    async def acknowledge(self, entries: Sequence[Entry]) -> None:
+        """Let go of entries that are committed."""
+        try:
+            with _translated():
+                await self._client.xack(STREAM, GROUP, *(entry_id for entry_id, _ in entries))
+        except StreamUnavailableError:
+            self._own_first = True
+            raise
+
+    def read_again(self) -> None:
+        """Begin with our own entries again, because something went wrong with them."""
+        self._own_first = True
+
+    async def claim(self) -> None:
+        """Take over entries that another reader has held too long; `read` gives them next."""
+        with _translated():
+            claimed = await self._client.xautoclaim(
+                STREAM, GROUP, self._reader, min_idle_time=self._claim_idle_ms, count=self._batch, justid=True
+            )
+        self._own_first = self._own_first or bool(claimed)
+
+    async def trim(self) -> None:
+        """Remove what the group has acknowledged, and measure what it has not."""
+        with _translated():
+            # In this order: what is delivered between the two answers lies behind `delivered` and is left alone.
+            group = await self._group()
+            pending = await self._client.xpending(STREAM, GROUP)
+            delivered = group["last-delivered-id"]
+            oldest = min(delivered, pending["min"] or delivered, key=_position)
+            await self._client.xtrim(STREAM, minid=oldest, approximate=False)
+            # The server does not know the lag of a group whose stream was edited; the length is then close enough.
+            lag = group["lag"]
+            WAITING.set(await self._client.xlen(STREAM) if lag is None else lag + pending["pending"])
+
+    async def forget_readers(self) -> None:
+        """Forget the names of readers that are long gone and hold nothing."""
+        with _translated():
+            for reader in await self._client.xinfo_consumers(STREAM, GROUP):
+                if reader["idle"] > self._forget_idle_ms and reader["name"] != self._reader.encode():
+                    await self._client.eval(_FORGET, 1, STREAM, GROUP, reader["name"])
+
+    async def _group(self) -> dict[str, Any]:
+        for group in await self._client.xinfo_groups(STREAM):
+            if group["name"] == GROUP.encode():
+                return dict(group)
+        raise StreamUnavailableError("NOGROUP")
+
+    async def _fetch(self, start: str, *, wait: int | None) -> list[Entry]:
+        with _translated():
+            # The library types every protocol's shape at once; `connect` pins the one with lists.
+            reply: Any = await self._client.xreadgroup(
+                GROUP, self._reader, {STREAM: start}, count=self._batch, block=wait
+            )
+            if not reply:
+                return []
+            found = reply[0][1]
+            # Deleted from the stream by hand while they were ours: there is nothing left to record.
+            gone = [entry_id for entry_id, fields in found if not fields]
+            if gone:
+                await self._client.xack(STREAM, GROUP, *gone)
+        return [(entry_id, _hit(fields)) for entry_id, fields in found if fields]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        # "NOGROUP": the stream was flushed while we ran; the caller prepares it again like after any other outage.
+        raise StreamUnavailableError(type(error).__name__) from error
+
+
+@asynccontextmanager
+async def open_stream(
+    redis_url: str, reader: str, *, batch: int, claim_idle_ms: int = CLAIM_IDLE_MS
+) -> AsyncIterator[HitStream]:
+    """Make a client for the stream; it connects when it is first used."""
+    client = connect(redis_url)
+    try:
+        yield HitStream(client, reader, batch=batch, claim_idle_ms=claim_idle_ms)
+    finally:
+        await client.aclose()
+
+
+def _hit(fields: dict[bytes, bytes]) -> bytes:
+    # An entry that is not ours cannot be read as a hit; it is kept as it came.
+    return fields[_FIELD] if _FIELD in fields else msgspec.msgpack.encode(list(fields.items()))
+
+
+def _position(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition(b"-")
+    return int(milliseconds), int(sequence)

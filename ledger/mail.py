@@ -1,0 +1,327 @@
+"""What the relay writes and reads: correlations, results, and the queue.
+
+Correlations and results go by group commit; nothing here decides what a repeat is or when to try again.
+"""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+
+import msgspec
+
+from ledger.group import GroupCommit
+from ledger.ids import MessageId, MessageKey, key_bytes, key_text
+from ledger.store import REFUSED_VALUE, Ledger, Record
+
+
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One recipient's message as it is correlated: everything an event will ever be matched by."""
+
+    key: MessageKey
+    accepted_at: datetime
+    campaign: int | None
+    submission: int | None
+    generation: int
+    #: Octets of the submitted content.
+    size: int
+    links: int
+    injected: bool
+    reason: str | None
+    source: str
+    campaign_reason: str | None
+    sender: str
+    recipient: str
+    recipient_index: bytes
+    message_id: MessageId
+    original_message_id: str | None
+    body_digest: bytes
+    #: The digest of the original Message-ID, as an alias; null where there was none.
+    alias: bytes | None
+
+
+class Correlated(msgspec.Struct, frozen=True, kw_only=True):
+    """A correlation that is committed."""
+
+    id: int
+    suppressed: bool
+    #: An operator holds its campaign.
+    paused: bool
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that the ledger has already, under a key that came again."""
+
+    id: int
+    body_digest: bytes
+    accepted_at: datetime
+    status: str
+    worker: int | None
+    #: Its bytes are stored here, so a 250 was or may be given.
+    stored: bool
+    #: The process that holds it is alive.
+    worked_on: bool
+    paused: bool
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """A final result: sent or failed, in the upstream's words."""
+
+    id: int
+    status: str
+    upstream: str | None
+    reply: str | None
+    #: The digest of the upstream's own id, as an alias.
+    alias: bytes | None
+    #: Makes the failure event one, however often it is settled.
+    dedupe: bytes
+
+
+class Queued(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that is stored to be sent later."""
+
+    id: int
+    #: Its final dot is out: its task keeps it.
+    dotted: bool
+    #: Seconds until it is due.
+    wait: float
+    reply: str | None
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """A queued message that this process has claimed."""
+
+    id: int
+    key: MessageKey
+    generation: int
+    accepted_at: datetime
+    recipient: str
+    message_id: MessageId
+    attempts: int
+    body_day: date
+    body: int
+    #: It belongs to a campaign.
+    campaign: bool
+
+
+class StoredBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A submission as it was stored: its envelope, what it was rendered with, its content."""
+
+    envelope: bytes
+    profile: bytes
+    content: bytes
+
+
+class MailLedger:
+    """The relay's side of the ledger, for one process."""
+
+    def __init__(self, ledger: Ledger, process: int) -> None:
+        self._ledger = ledger
+        #: Who works here; another id after a lease ran out while PostgreSQL was away.
+        self.process = process
+        self._campaigns: dict[tuple[str, str, int | None], int] = {}
+        self._correlations = GroupCommit(self._insert, divisible=REFUSED_VALUE)
+        self._dots = GroupCommit(self._mark_dots)
+        self._settlements = GroupCommit(self._settle, divisible=REFUSED_VALUE)
+
+    async def close(self) -> None:
+        """Wait until every group in flight is decided."""
+        for group in (self._correlations, self._dots, self._settlements):
+            await group.close()
+
+    async def campaign(self, source: str, campaign_id: str, ams_mailing: int | None) -> int:
+        """Return the row of a campaign, made with its first message."""
+        name = (source, campaign_id, ams_mailing)
+        if (known := self._campaigns.get(name)) is not None:
+            return known
+        row = await self._ledger.fetchrow("ensure_campaign", *name)
+        assert row is not None  # noqa: S101 - INSERT … RETURNING gives a row
+        if len(self._campaigns) >= 10_000:
+            self._campaigns.clear()
+        self._campaigns[name] = row["id"]
+        return int(row["id"])
+
+    async def next_submission(self) -> int:
+        """Draw the id under which the messages of one transaction are entered."""
+        row = await self._ledger.fetchrow("next_submission")
+        assert row is not None  # noqa: S101 - SELECT nextval gives a row
+        return int(row["id"])
+
+    async def enter_submission(self, submission: int, key: MessageKey, accepted_at: datetime) -> None:
+        """Let the messages of one transaction be found by the submission's key."""
+        await self._ledger.execute("enter_submission", submission, key_bytes(key), accepted_at)
+
+    async def correlate(self, message: NewMessage) -> Correlated | None:
+        """Commit a correlation; none when its key exists already."""
+        return await self._correlations.add(message)
+
+    async def find(self, keys: Sequence[MessageKey]) -> dict[MessageKey, Known]:
+        """Return what the ledger knows of messages with these keys."""
+        rows = await self._ledger.fetch("find_messages", [key_bytes(key) for key in keys])
+        return {key_text(row["key"]): _known(row) for row in rows}
+
+    async def reopen(self, known: Known) -> bool:
+        """Take a message that ended, or whose process is gone, to try it again; false when another was faster."""
+        row = await self._ledger.fetchrow("reopen_delivery", known.id, known.status, known.worker, self.process)
+        return row is not None
+
+    async def mark_dot(self, message: int) -> None:
+        """Commit the intent to send a message's final dot."""
+        await self._dots.add(message)
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Commit a final result; false when the message had been settled before."""
+        return await self._settlements.add(settlement)
+
+    async def queue(
+        self, entries: Sequence[Queued], *, envelope: bytes, profile: bytes, content: bytes, upstream: str
+    ) -> set[int]:
+        """Store a submission's body and queue its messages on it; return those that are stored now."""
+        async with self._ledger.transaction() as session:
+            body = await session.fetchrow("store_body", envelope, profile, content)
+            assert body is not None  # noqa: S101 - INSERT … RETURNING gives a row
+            rows = await session.fetch(
+                "queue_deliveries",
+                [entry.id for entry in entries],
+                [entry.dotted for entry in entries],
+                [entry.wait for entry in entries],
+                [entry.reply for entry in entries],
+                body["day"],
+                body["id"],
+                upstream,
+            )
+        return {row["message"] for row in rows}
+
+    async def claim(self, limit: int) -> list[Due]:
+        """Take up to *limit* due messages."""
+        return [_due(row) for row in await self._ledger.fetch("claim_due", self.process, limit)]
+
+    async def load_body(self, day: date, body: int) -> StoredBody | None:
+        """Return a stored submission."""
+        row = await self._ledger.fetchrow("load_body", day, body)
+        if row is None:
+            return None
+        return StoredBody(envelope=row["envelope"], profile=row["profile"], content=row["content"])
+
+    async def postpone(self, message: int, *, wait: float, reply: str | None, doubtful: bool, upstream: str) -> None:
+        """Put a claimed message back for *wait* seconds."""
+        await self._ledger.execute("postpone_delivery", message, wait, reply, doubtful, upstream)
+
+    async def take_over(self) -> tuple[int, int, int]:
+        """Take over what dead processes held; return how many were queued, of them in doubt, and how many refused."""
+        queued = await self._ledger.fetch("take_over_sending")
+        refused = await self._ledger.fetch("sweep_accepted")
+        return len(queued), sum(row["doubtful"] for row in queued), len(refused)
+
+    async def free_bodies(self) -> None:
+        """Free the bodies that nothing needs any more."""
+        await self._ledger.execute("free_bodies")
+
+    async def stored_bytes(self) -> int:
+        """Return the octets that queued bodies take."""
+        row = await self._ledger.fetchrow("stored_bytes")
+        return int(row["octets"]) if row is not None else 0
+
+    async def queue_depth(self) -> tuple[int, float]:
+        """Return how many messages wait, and the age of the oldest in seconds."""
+        row = await self._ledger.fetchrow("queue_depth")
+        return (0, 0.0) if row is None else (int(row["waiting"]), float(row["oldest_seconds"] or 0.0))
+
+    async def remember_profile(self, digest: bytes, profile: str) -> None:
+        """Remember what rendering depends on."""
+        await self._ledger.execute("remember_profile", digest, profile)
+
+    async def load_profile(self, digest: bytes) -> str | None:
+        """Return a remembered profile as JSON."""
+        row = await self._ledger.fetchrow("load_profile", digest)
+        return None if row is None else str(row["profile"])
+
+    async def _insert(self, messages: Sequence[NewMessage]) -> Sequence[Correlated | None]:
+        rows = await self._ledger.fetch(
+            "insert_messages",
+            [key_bytes(message.key) for message in messages],
+            [message.accepted_at for message in messages],
+            [message.campaign for message in messages],
+            [message.submission for message in messages],
+            [message.generation for message in messages],
+            [message.size for message in messages],
+            [message.links for message in messages],
+            [message.injected for message in messages],
+            [message.reason for message in messages],
+            [storable(message.source) for message in messages],
+            [message.campaign_reason for message in messages],
+            [address_bytes(message.sender) for message in messages],
+            [address_bytes(message.recipient) for message in messages],
+            [message.recipient_index for message in messages],
+            [storable(message.message_id) for message in messages],
+            [storable(message.original_message_id) for message in messages],
+            [message.body_digest for message in messages],
+            [message.alias for message in messages],
+            self.process,
+        )
+        added = {
+            key_text(row["key"]): Correlated(id=row["id"], suppressed=row["suppressed"], paused=row["paused"])
+            for row in rows
+        }
+        # A key that stands twice in one group gives one row: the first takes it, the second finds it known.
+        return [added.pop(message.key, None) for message in messages]
+
+    async def _mark_dots(self, messages: Sequence[int]) -> Sequence[None]:
+        await self._ledger.execute("mark_dots", sorted(messages))
+        return [None] * len(messages)
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        rows = await self._ledger.fetch(
+            "settle_deliveries",
+            [settlement.id for settlement in settlements],
+            [settlement.status for settlement in settlements],
+            [storable(settlement.upstream) for settlement in settlements],
+            [storable(settlement.reply) for settlement in settlements],
+            [settlement.alias for settlement in settlements],
+            [settlement.dedupe for settlement in settlements],
+        )
+        settled = {row["message"] for row in rows}
+        return [settlement.id in settled for settlement in settlements]
+
+
+def storable(text: str | None) -> str | None:
+    """Return *text* as PostgreSQL can hold it: no NUL, no lone surrogate. Every text of a stranger's passes here."""
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
+
+
+def address_bytes(address: str) -> bytes:
+    """Return an address as the ledger keeps it."""
+    return address.encode("utf-8", "surrogateescape")
+
+
+def address_text(stored: bytes) -> str:
+    """Return an address that the ledger kept."""
+    return stored.decode("utf-8", "surrogateescape")
+
+
+def _known(row: Record) -> Known:
+    return Known(
+        id=row["id"],
+        body_digest=row["body_digest"],
+        accepted_at=row["accepted_at"],
+        status=row["status"],
+        worker=row["worker"],
+        stored=row["stored"],
+        worked_on=row["worked_on"],
+        paused=row["paused"],
+    )
+
+
+def _due(row: Record) -> Due:
+    return Due(
+        id=row["id"],
+        key=key_text(row["key"]),
+        generation=row["generation"],
+        accepted_at=row["accepted_at"],
+        recipient=address_text(row["recipient"]),
+        message_id=MessageId(row["message_id"]),
+        attempts=row["attempts"],
+        body_day=row["body_day"],
+        body=row["body"],
+        campaign=row["campaign"] is not None,
+    )

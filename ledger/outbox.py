@@ -1,0 +1,130 @@
+"""What AMS has yet to hear: items wait here from the moment their event is recorded.
+
+A row leaves only when AMS has confirmed it; one that AMS refuses is parked with the answer. Addresses are joined when
+an item is about to be sent and stand nowhere in the outbox.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from ledger.store import Ledger, Session
+
+
+class NewItem(msgspec.Struct, frozen=True, kw_only=True):
+    """What AMS is to hear of one event."""
+
+    mailing: int
+    #: The rows of the campaign and of the message.
+    campaign: int
+    message: int
+    url: str
+
+
+class WaitingMailing(msgspec.Struct, frozen=True, kw_only=True):
+    """A mailing with items waiting, and how its delivery goes."""
+
+    mailing: int
+    #: Failures in a row.
+    failures: int
+    last_error: str | None
+    #: Why the whole mailing is held; none when it is not.
+    held: str | None
+    #: Seconds until it may be tried.
+    wait: float
+
+
+class WaitingItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One item, with the recipient's address as the ledger has it; none when the message was erased."""
+
+    id: int
+    url: str
+    recipient: bytes | None
+
+
+class Depth(msgspec.Struct, frozen=True, kw_only=True):
+    """How much AMS has yet to hear."""
+
+    pending: int
+    parked: int
+    #: Seconds for which the oldest pending item has waited; 0 when there is none.
+    age: float
+
+
+async def queue(session: Session, items: Sequence[NewItem]) -> None:
+    """Queue items in the transaction that records their events."""
+    await session.execute(
+        "queue_items",
+        [item.mailing for item in items],
+        [item.campaign for item in items],
+        [item.message for item in items],
+        [item.url for item in items],
+    )
+
+
+async def waiting_mailings(ledger: Ledger) -> list[WaitingMailing]:
+    """Return the mailings that have items waiting, the longest waiting first."""
+    return [WaitingMailing(**dict(row)) for row in await ledger.fetch("waiting_mailings")]
+
+
+async def waiting_items(ledger: Ledger, mailing: int, limit: int) -> list[WaitingItem]:
+    """Return the oldest items of *mailing*, at most *limit*."""
+    return [
+        WaitingItem(id=row["id"], url=row["url"], recipient=row["recipient"])
+        for row in await ledger.fetch("waiting_items", mailing, limit)
+    ]
+
+
+async def settle(ledger: Ledger, ids: Sequence[int]) -> None:
+    """Let items go that AMS has confirmed, and count them for their campaigns, in one statement."""
+    await ledger.execute("settle_items", ids)
+
+
+async def park(ledger: Ledger, reasons: Mapping[int, str]) -> None:
+    """Set items aside, each with the answer that refused it."""
+    await ledger.execute("park_items", list(reasons), list(reasons.values()))
+
+
+async def clear(ledger: Ledger, mailing: int) -> None:
+    """Forget a mailing's troubles."""
+    await ledger.execute("clear_mailing", mailing)
+
+
+async def postpone(
+    ledger: Ledger, mailing: int, *, failures: int, seconds: float, error: str, held: str | None
+) -> None:
+    """Note that a mailing failed, and try it again after *seconds*."""
+    await ledger.execute("postpone_mailing", mailing, failures, seconds, error, held)
+
+
+async def hasten(ledger: Ledger, mark: str) -> None:
+    """Try at once the mailings whose last error begins with *mark*."""
+    await ledger.execute("hasten_mailings", mark)
+
+
+async def depth(ledger: Ledger) -> Depth:
+    """Return how much waits for AMS."""
+    row = await ledger.fetchrow("outbox_depth")
+    assert row is not None  # noqa: S101 - an aggregate without GROUP BY gives a row
+    return Depth(pending=row["pending"], parked=row["parked"], age=row["age"])
+
+
+async def unpark(ledger: Ledger) -> int:
+    """Let every parked item wait again, try every mailing at once, and return the number of items."""
+    async with ledger.transaction() as session:
+        rows = await session.fetch("unpark_items")
+        await session.execute("retry_mailings")
+    return len(rows)
+
+
+async def rebuild(
+    ledger: Ledger, since: datetime, *, open_url: str, unsubscribe_url: str, machines: bool, never: str
+) -> int:
+    """Queue items from the events recorded since *since* and return their number.
+
+    Events whose own items still wait are left alone. *machines* says whether hits of machines are queued; those
+    judged so for the reason *never* are not in any case, whichever version of the rules did it.
+    """
+    tag = await ledger.execute("rebuild_items", since, open_url, unsubscribe_url, machines, never)
+    return int(tag.rpartition(" ")[2])

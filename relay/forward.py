@@ -1,0 +1,121 @@
+"""Hand one message to the upstream and record its verdict before anybody is told.
+
+The intent is committed before the final dot, the verdict after it. A message whose final dot is out stays with its
+task; when PostgreSQL is away at that moment, the verdict is kept and recorded when it is back.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+from prometheus_client import Counter
+
+from ledger.ids import alias_digest
+from ledger.mail import Settlement
+from ledger.store import UNAVAILABLE
+from providers.generic import reply_id
+from relay.upstream import BeforeDot, Letter, Outcome, Verdict
+
+log = structlog.get_logger()
+
+LATE_RESULTS = Counter("outrider_late_results_total", "Verdicts that had to wait for PostgreSQL to be recorded.")
+
+
+class Upstream(Protocol):
+    """Where mail goes: `relay.upstream.SmtpUpstream` or `relay.capture.CaptureUpstream`."""
+
+    @property
+    def name(self) -> str:
+        """The upstream's name in the ledger."""
+
+    async def send(self, letter: Letter, before_dot: BeforeDot) -> Outcome:
+        """Offer a letter; *before_dot* is awaited before its content can be accepted."""
+
+    async def close(self) -> None:
+        """Close what is open."""
+
+
+class Results(Protocol):
+    """Where results are recorded: `ledger.mail.MailLedger`."""
+
+    async def mark_dot(self, message: int) -> None:
+        """Commit the intent to send the final dot."""
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Commit a final result."""
+
+
+class Forwarder:
+    """Forwards messages for one process."""
+
+    def __init__(self, upstream: Upstream, results: Results) -> None:
+        self._upstream = upstream
+        self._results = results
+        self._late: set[asyncio.Task[None]] = set()
+
+    @property
+    def upstream_name(self) -> str:
+        """The upstream's name in the ledger."""
+        return self._upstream.name
+
+    async def close(self, *, patience: float) -> None:
+        """Wait up to *patience* seconds for verdicts that are not recorded yet, then close the upstream."""
+        if self._late:
+            await asyncio.wait(self._late, timeout=patience)
+        for task in self._late:
+            task.cancel()
+        await self._upstream.close()
+
+    async def forward(self, message: int, letter: Letter, *, dotted: Callable[[], None]) -> Outcome:
+        """Offer *letter* and record a verdict; *dotted* is called just before the final dot may leave."""
+
+        async def before_dot() -> None:
+            await self._results.mark_dot(message)
+            dotted()
+
+        outcome = await self._upstream.send(letter, before_dot)
+        if isinstance(outcome, Verdict):
+            await self.settle(message, outcome)
+        return outcome
+
+    async def settle(self, message: int, verdict: Verdict) -> None:
+        """Record a final verdict; with PostgreSQL away it is recorded later, and this returns."""
+        named = reply_id(verdict.text) if verdict.accepted else None
+        alias = None if named is None else alias_digest("upstream", self._upstream.name, named)
+        await self._record(message, "sent" if verdict.accepted else "failed", str(verdict), alias)
+
+    async def refuse(self, message: int) -> None:
+        """Record that the mailer was told to come again: no verdict, and nothing stored."""
+        await self._record(message, "refused", None, None)
+
+    async def _record(self, message: int, status: str, reply: str | None, alias: bytes | None) -> None:
+        settlement = Settlement(
+            id=message,
+            status=status,
+            upstream=self._upstream.name,
+            reply=reply,
+            alias=alias,
+            dedupe=secrets.token_bytes(16),
+        )
+        try:
+            await self._results.settle(settlement)
+        except UNAVAILABLE as error:
+            # The upstream has it: the mailer must hear so. The intent mark stands until the result does.
+            LATE_RESULTS.inc()
+            log.warning("result_not_recorded_yet", error=type(error).__name__)
+            task = asyncio.create_task(self._settle_later(settlement))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+
+    async def _settle_later(self, settlement: Settlement) -> None:
+        wait = 0.5
+        while True:
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 10.0)
+            try:
+                await self._results.settle(settlement)
+            except UNAVAILABLE:
+                continue
+            return

@@ -1,0 +1,24 @@
+"""Wait for PostgreSQL to come back, for as long as the operator allows."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from ledger.store import UNAVAILABLE
+
+T = TypeVar("T")
+
+
+async def patiently(work: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+    """Do *work*, again and again while PostgreSQL is away; raise its last error after *seconds*."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    wait = 0.05
+    while True:
+        try:
+            return await work()
+        except UNAVAILABLE:
+            if clock() + wait > deadline:
+                raise
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 1.0)

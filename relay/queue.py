@@ -1,0 +1,204 @@
+"""Send later what could not be sent at once: claim, render the same bytes again, forward, or put back.
+
+Several processes may work on one queue: a message is claimed by one of them, and what a process held is taken over
+when its lease has run out.
+"""
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, date, datetime
+
+import msgspec
+import structlog
+from prometheus_client import Counter, Gauge
+
+from injector.tokens import Keyring
+from ledger.ids import key_bytes
+from ledger.mail import Due, MailLedger
+from ledger.store import UNAVAILABLE
+from relay import stamp
+from relay.forward import Forwarder
+from relay.inject import Profile, UrlMinter, decode_profile
+from relay.intake import Submission
+from relay.settings import RelaySettings
+from relay.stamp import Addressed, Draft
+from relay.upstream import Letter, Outcome, Verdict
+
+log = structlog.get_logger()
+
+RETRIES = Counter("outrider_queue_attempts_total", "Queued messages that were tried, by outcome.", ["outcome"])
+DOUBTS = Counter("outrider_possible_duplicates_total", "Messages tried again although the upstream may have them.")
+DEPTH = Gauge("outrider_queue_messages", "Messages that wait in the queue.")
+AGE = Gauge("outrider_queue_oldest_seconds", "How long the oldest queued message has waited.")
+
+#: The longest wait between two tries, in seconds.
+LONGEST_WAIT = 4 * 3600.0
+
+# Messages of one process in hand at once, and stored submissions kept read.
+_IN_HAND = 40
+_READ = 8
+
+# Seconds between two looks at a queue with nothing due.
+_IDLE = 1.0
+
+
+def retry_wait(attempts: int, *, first: float, chance: float) -> float:
+    """Return the seconds until the next try: doubling from *first*, with a jitter of a tenth by *chance* (0 to 1)."""
+    wait = min(first * 2.0 ** min(attempts, 30), LONGEST_WAIT)
+    return wait * (0.9 + 0.2 * chance)
+
+
+class Queue:
+    """Works on the queue for one process."""
+
+    def __init__(
+        self,
+        *,
+        ledger: MailLedger,
+        forwarder: Forwarder,
+        settings: RelaySettings,
+        ams_headers: Sequence[str],
+        keyring: Keyring,
+        on_refused: Callable[[Draft, Sequence[tuple[str, Verdict]]], Awaitable[None]],
+    ) -> None:
+        self._ledger = ledger
+        self._forwarder = forwarder
+        self._settings = settings
+        self._ams_headers = tuple(ams_headers)
+        self._keyring = keyring
+        self._on_refused = on_refused
+        self._drafts: OrderedDict[tuple[date, int], Draft] = OrderedDict()
+        self._profiles: dict[bytes, Profile] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until *stopping*, then finish what is in hand."""
+        try:
+            while not stopping.is_set():
+                claimed = await self._claim()
+                for due in claimed:
+                    self._start(due)
+                if not claimed:
+                    await _wait_for(stopping, _IDLE)
+                elif len(self._tasks) >= _IN_HAND:
+                    self._freed.clear()
+                    await self._freed.wait()
+        finally:
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+
+    async def observe(self) -> None:
+        """Set the queue's gauges."""
+        waiting, oldest = await self._ledger.queue_depth()
+        DEPTH.set(waiting)
+        AGE.set(oldest)
+
+    async def _claim(self) -> list[Due]:
+        room = _IN_HAND - len(self._tasks)
+        if room <= 0:
+            return []
+        try:
+            return await self._ledger.claim(room)
+        except UNAVAILABLE as error:
+            log.warning("ledger_unavailable", error=type(error).__name__)
+            return []
+
+    def _start(self, due: Due) -> None:
+        task = asyncio.create_task(self._work(due))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._freed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Its claim ends with this process's lease, and then it is tried again.
+            log.error("queue_task_failed", error=type(error).__name__)
+
+    async def _work(self, due: Due) -> None:
+        draft = await self._draft(due.body_day, due.body)
+        if draft is None:
+            log.error("queued_body_missing", key=due.key)
+            await self._give_up(due, None, Verdict(code=554, text="5.3.0 Its content is gone"))
+            return
+        outcome = await self._forward(due, draft)
+        if isinstance(outcome, Verdict):
+            RETRIES.labels("accepted" if outcome.accepted else "refused").inc()
+            if not outcome.accepted:
+                await self._on_refused(draft, [(due.recipient, outcome)])
+            return
+        RETRIES.labels(f"trouble_{outcome.reason}").inc()
+        age = (datetime.now(UTC) - due.accepted_at).total_seconds()
+        if age > self._settings.retry_max_age and not outcome.doubtful:
+            said = f": {outcome.reply}" if outcome.reply else ""
+            await self._give_up(due, draft, Verdict(code=554, text=f"5.4.7 Not delivered in time{said}"))
+            return
+        if outcome.doubtful:
+            DOUBTS.inc()
+        wait = retry_wait(due.attempts, first=self._settings.retry_first, chance=random.random())  # noqa: S311 - jitter
+        await self._ledger.postpone(
+            due.id,
+            wait=wait,
+            reply=outcome.reply,
+            doubtful=outcome.doubtful,
+            upstream=self._forwarder.upstream_name,
+        )
+
+    async def _forward(self, due: Due, draft: Draft) -> Outcome:
+        addressed = Addressed(
+            recipient=due.recipient, key=due.key, generation=due.generation, message_id=due.message_id
+        )
+        keyring = self._keyring.pinned(draft.profile.signing)
+        minter = UrlMinter(keyring, draft.profile.options.public_url, key_bytes(due.key))
+        letter = Letter(
+            key=due.key,
+            sender=draft.submission.sender,
+            recipient=due.recipient,
+            smtputf8=draft.submission.smtputf8,
+            render=lambda: stamp.render(draft, addressed, minter).content,
+        )
+        return await self._forwarder.forward(due.id, letter, dotted=lambda: None)
+
+    async def _give_up(self, due: Due, draft: Draft | None, verdict: Verdict) -> None:
+        await self._forwarder.settle(due.id, verdict)
+        if draft is not None:
+            await self._on_refused(draft, [(due.recipient, verdict)])
+
+    async def _draft(self, day: date, body: int) -> Draft | None:
+        if (known := self._drafts.get((day, body))) is not None:
+            self._drafts.move_to_end((day, body))
+            return known
+        stored = await self._ledger.load_body(day, body)
+        if stored is None:
+            return None
+        profile = await self._profile(stored.profile)
+        if profile is None:
+            return None
+        envelope = msgspec.msgpack.decode(stored.envelope, type=Submission)
+        submission = msgspec.structs.replace(envelope, content=stored.content)
+        draft = await asyncio.to_thread(
+            stamp.draft_of, submission, settings=self._settings, ams_headers=self._ams_headers, profile=profile
+        )
+        self._drafts[day, body] = draft
+        while len(self._drafts) > _READ:
+            self._drafts.popitem(last=False)
+        return draft
+
+    async def _profile(self, digest: bytes) -> Profile | None:
+        if digest not in self._profiles:
+            text = await self._ledger.load_profile(digest)
+            if text is None:
+                return None
+            self._profiles[digest] = decode_profile(text)
+        return self._profiles[digest]
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

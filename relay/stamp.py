@@ -1,0 +1,156 @@
+"""Derive what identifies a submission's messages: campaign, origin, keys, Message-ID, Received line.
+
+Pure: equal submission, equal result. What is decided here is what every later event is matched by.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from email.utils import format_datetime
+
+import injector
+import msgspec
+from ledger import ids
+from ledger.ids import MessageId, MessageKey
+
+from relay.campaign import Campaign, campaign_of
+from relay.inject import Profile, UrlMinter
+from relay.intake import Submission
+from relay.settings import RelaySettings
+
+_DOMAIN = re.compile(
+    r"\A(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z"
+)
+# RFC 5322 3.6.4 in the form that every provider and log can carry.
+_MESSAGE_ID = re.compile(r"\A<?([^\s<>@]{1,200}@[^\s<>@]{1,200})>?\Z")
+
+# Fields that travel adds: they differ between two submissions of one message.
+_TRACE_FIELDS = (b"received:", b"return-path:", b"delivered-to:", b"x-received:")
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """A submission, read once: everything that its recipients' messages share."""
+
+    submission: Submission
+    plan: injector.Plan
+    profile: Profile
+    campaign: Campaign
+    #: What makes a submission the same: its Message-ID, or a digest of its content.
+    origin: bytes
+    #: The Message-ID that it came with, normalised; none where there was none or it is not one.
+    original_id: MessageId | None
+    #: The message leaves with the Message-ID that it came with.
+    keeps_id: bool
+    body_digest: bytes
+    #: Right side of the stamped Message-ID.
+    domain: str
+    #: Seconds in which the same submission is a repeat.
+    window: int
+
+
+class Addressed(msgspec.Struct, frozen=True, kw_only=True):
+    """One recipient's message: its key under a generation."""
+
+    recipient: str
+    key: MessageKey
+    generation: int
+    message_id: MessageId
+
+
+def draft_of(submission: Submission, *, settings: RelaySettings, ams_headers: Iterable[str], profile: Profile) -> Draft:
+    """Read *submission* once."""
+    mail = injector.parse(submission.content)
+    campaign = campaign_of(mail.headers, names=settings.campaign_headers, ams_names=tuple(ams_headers))
+    plan = injector.plan(mail, profile.options, campaign=campaign.id is not None)
+    original_id = _original_id(mail.headers.first("Message-ID"))
+    return Draft(
+        submission=submission,
+        plan=plan,
+        profile=profile,
+        campaign=campaign,
+        origin=ids.origin_of_id(original_id)
+        if original_id is not None
+        else ids.origin_of_content(_content_digest(submission.content, mail.body_start)),
+        original_id=original_id,
+        keeps_id=plan.keeps_message_id or (settings.stamp == "missing" and original_id is not None),
+        body_digest=hashlib.sha256(memoryview(submission.content)[mail.body_start :]).digest()[:16],
+        domain=settings.message_id_domain
+        or _domain_of(mail.headers.first("From"))
+        or _domain_of(submission.sender)
+        or profile.hostname,
+        window=settings.repeat_window[0 if original_id is not None else 1],
+    )
+
+
+def address(draft: Draft, recipient: str, *, identity_key: bytes, generation: int) -> Addressed:
+    """Return *recipient*'s message of this generation."""
+    key = ids.message_key(
+        identity_key,
+        source=draft.submission.source,
+        campaign=draft.campaign.id,
+        recipient=recipient,
+        origin=draft.origin,
+        generation=generation,
+    )
+    kept = draft.original_id if draft.keeps_id else None
+    return Addressed(
+        recipient=recipient,
+        key=key,
+        generation=generation,
+        message_id=kept or ids.normalise_message_id(f"{key}@{draft.domain}"),
+    )
+
+
+def unique_recipients(recipients: Iterable[str]) -> list[str]:
+    """Return *recipients* in order, those that normalise to one address once: they are one message."""
+    first: dict[str, str] = {}
+    for recipient in recipients:
+        first.setdefault(ids.normalise_address(recipient), recipient)
+    return list(first.values())
+
+
+def render(draft: Draft, addressed: Addressed, minter: UrlMinter) -> injector.Rendered:
+    """Return the bytes that leave for one recipient; the same every time."""
+    edits = injector.HeaderEdits(
+        prepend=(received_line(draft, addressed),),
+        set_message_id=None if draft.keeps_id else f"<{addressed.message_id}>".encode("ascii", "replace"),
+        remove=("Bcc", "Resent-Bcc", *draft.profile.strip),
+    )
+    return draft.plan.render(minter, edits)
+
+
+def received_line(draft: Draft, addressed: Addressed) -> bytes:
+    """Return our Received field (RFC 5321 4.4), without the recipient: a Bcc must not be read there."""
+    submission = draft.submission
+    client = f" ([{submission.client}])" if submission.client else ""
+    return (
+        f"Received: from {submission.helo or 'unknown'}{client}\r\n"
+        f"\tby {draft.profile.hostname} with {submission.protocol} id {addressed.key};\r\n"
+        f"\t{format_datetime(submission.received_at)}\r\n"
+    ).encode("ascii", "replace")
+
+
+def _original_id(value: str | None) -> MessageId | None:
+    match = _MESSAGE_ID.match(value.strip()) if value is not None else None
+    return None if match is None else ids.normalise_message_id(match[1])
+
+
+def _content_digest(content: bytes, body_start: int) -> bytes:
+    digest = hashlib.sha256()
+    kept = True
+    for line in content[:body_start].splitlines(keepends=True):
+        if line[:1] not in {b" ", b"\t"}:
+            kept = not line[:16].lower().startswith(_TRACE_FIELDS)
+        if kept:
+            digest.update(line)
+    digest.update(memoryview(content)[body_start:])
+    return digest.digest()
+
+
+def _domain_of(value: str | None) -> str | None:
+    """Return the domain, in A-labels, of a From value or an envelope sender; none when there is no plain one."""
+    if not value:
+        return None
+    address = value[value.rfind("<") + 1 :].partition(">")[0] if "<" in value else value
+    domain = ids.normalise_address(address.strip()).rpartition("@")[2]
+    return domain if "@" in address and len(domain) <= 200 and _DOMAIN.match(domain) else None

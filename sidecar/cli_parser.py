@@ -1,0 +1,173 @@
+"""The commands, their arguments and their help.
+
+Arguments are read here and nowhere else; what a command does stands in `sidecar.cli_commands` and is not imported to
+print help.
+"""
+
+import argparse
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+PROGRAM = "outrider"
+
+STATUSES = ("accepted", "queued", "sending", "sent", "failed", "refused", "suppressed")
+FILTERS = ("all", "engaged", "bounced", "unsubscribed")
+
+_DESCRIPTION = "A sidecar SMTP relay with a tracking proxy. Point your mailer at it instead of at your provider."
+_EPILOG = """\
+Begin with: outrider demo
+Settings come from --set, the environment, outrider.toml and defaults: outrider describe-config
+Exit codes: 0 all well, 1 something failed, 2 a wrong setting or argument.
+"""
+
+_LARGEST_PAGE = 1000
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """One command: its name, what it does in one line, and what it is told."""
+
+    name: str
+    does: str
+    #: Adds the command's own arguments.
+    arguments: Callable[[argparse.ArgumentParser], None] | None = None
+    #: Whether it reads the settings, and so takes --set, --data-dir and --config.
+    settings: bool = True
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; `command` names the one that was given."""
+    top = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_settings(top, "before_")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        own = commands.add_parser(command.name, help=command.does, description=command.does, allow_abbrev=False)
+        if command.arguments is not None:
+            command.arguments(own)
+        if command.settings:
+            _add_settings(own, "")
+    return top
+
+
+def _add_settings(to: argparse.ArgumentParser, prefix: str) -> None:
+    # The same options before the command have names of their own: a command's defaults would wipe them out.
+    group = to.add_argument_group("settings")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest=f"{prefix}assignments",
+        metavar="SECTION.KEY=VALUE",
+        help="one setting, such as relay.upstream=capture; may be repeated",
+    )
+    group.add_argument("--data-dir", dest=f"{prefix}data_dir", metavar="DIR", help="where everything is kept")
+    group.add_argument(
+        "--config", dest=f"{prefix}config", metavar="FILE", help="a settings file beside outrider.toml's"
+    )
+
+
+def _json(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--json", action="store_true", help="print JSON, for machines")
+
+
+def _campaign(to: argparse.ArgumentParser) -> None:
+    to.add_argument("campaign", nargs="?", metavar="CAMPAIGN", help="one campaign's id; all of them without it")
+    to.add_argument("--source", metavar="USER", help="whose campaign, where several share an id")
+
+
+def _demo(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--exit", action="store_true", help="stop when done; exit 0 only if every step held")
+
+
+def _test(to: argparse.ArgumentParser) -> None:
+    to.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="soak, or what pytest is told")
+
+
+def _explain(to: argparse.ArgumentParser) -> None:
+    to.add_argument("file", metavar="FILE", help="a message as it would be submitted; - reads standard input")
+    _json(to)
+
+
+def _status(to: argparse.ArgumentParser) -> None:
+    _campaign(to)
+    _json(to)
+
+
+def _messages(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--campaign", metavar="CAMPAIGN", help="of one campaign")
+    to.add_argument("--source", metavar="USER", help="submitted by this user")
+    to.add_argument("--recipient", metavar="ADDRESS", help="to one recipient")
+    to.add_argument("--status", choices=STATUSES, help="that stand so")
+    to.add_argument("--submission", metavar="KEY", help="of one SMTP transaction, as its 250 named it")
+    to.add_argument("--limit", type=_page, default=100, metavar="N", help="at most so many (100)")
+    to.add_argument("--cursor", metavar="CURSOR", help="go on after an earlier listing")
+    _json(to)
+
+
+def _export(to: argparse.ArgumentParser) -> None:
+    _campaign(to)
+    to.add_argument("--filter", choices=FILTERS, default="all", help="which recipients (all)")
+
+
+def _unmatched(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--limit", type=_page, default=100, metavar="N", help="at most so many (100)")
+    _json(to)
+
+
+def _replay(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "--since",
+        type=moment,
+        metavar="TIME",
+        help="build items from the ledger's events since then: 2026-11-20 or 2026-11-20T08:00:00Z; UTC unless it says",
+    )
+    _json(to)
+
+
+def _passwd(to: argparse.ArgumentParser) -> None:
+    to.add_argument("file", metavar="FILE", help="the file that relay.users names; made if it is missing")
+    to.add_argument("user", metavar="USER", help="who may log in; an existing user gets the new password")
+
+
+def _page(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= _LARGEST_PAGE:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {_LARGEST_PAGE}")
+    return int(text)
+
+
+def moment(text: str) -> datetime:
+    """Return the aware time that *text* names in ISO 8601; UTC where it names no zone."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("expected a time such as 2026-11-20 or 2026-11-20T08:00:00Z") from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+COMMANDS = (
+    Command(name="demo", does="Show the whole of it on this machine, step by step, with real mail.", arguments=_demo),
+    Command(name="run", does="Run relay, tracker, courier and console; needs an upstream."),
+    Command(name="relay", does="Run the relay alone: mail in."),
+    Command(name="tracker", does="Run the tracker alone: hits and provider events in."),
+    Command(name="courier", does="Run the courier alone: events out to AMS."),
+    Command(name="console", does="Run the console alone: the operator's API and pages."),
+    Command(name="test", does="Run every check and test; soak runs the long rounds.", arguments=_test, settings=False),
+    Command(name="migrate", does="Bring the database to this version's shape; twice is once."),
+    Command(name="check-config", does="Try the settings and print them, without secrets; exit 2 on an error."),
+    Command(name="describe-config", does="Print the reference of all settings.", settings=False),
+    Command(name="explain", does="Show what would be done to a message; sends and stores nothing.", arguments=_explain),
+    Command(name="status", does="Show campaigns with their counts.", arguments=_status),
+    Command(name="messages", does="List messages and what became of them.", arguments=_messages),
+    Command(name="export", does="Write recipients and their engagement as CSV.", arguments=_export),
+    Command(name="sync-counts", does="Derive the counts anew from the messages' states.", arguments=_status),
+    Command(name="unmatched", does="List events that matched no message, with the reason.", arguments=_unmatched),
+    Command(name="replay", does="Send parked AMS items again, or build those of a time gone by.", arguments=_replay),
+    Command(name="passwd", does="Set a user's password in a users file.", arguments=_passwd, settings=False),
+)

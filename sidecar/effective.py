@@ -1,0 +1,74 @@
+"""Show an operator the settings as they take effect, and where each came from.
+
+Secrets and the credentials in URLs are left out; everything else is shown as it will be used.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sidecar.catalogue import Setting, catalogue, sections
+from sidecar.loading import Loaded
+from sidecar.redaction import redact_url
+from sidecar.settings import Settings, public_url, relay_workers
+
+# Shorter than this, a key could be found by trying.
+_LEAST_KEY_CHARS = 32
+
+
+def effective(loaded: Loaded) -> str:
+    """Return the settings in TOML's form; what is not a default says who gave it."""
+    lines = ["# Effective settings; secrets and credentials are not shown."]
+    for section in ("", *sections()):
+        lines += ["", f"[{section}]"] if section else []
+        lines += [_line(setting, loaded) for setting in catalogue() if setting.section == section]
+    lines += ["", *(f"# {note}" for note in _notes(loaded))]
+    return "\n".join(lines) + "\n"
+
+
+def _line(setting: Setting, loaded: Loaded) -> str:
+    holder = getattr(loaded.settings, setting.section) if setting.section else loaded.settings
+    line = f"{setting.key} = {_shown(setting, getattr(holder, setting.key))}"
+    return f"{line}  # {loaded.spelt[setting.path]}" if setting.path in loaded.spelt else line
+
+
+def _shown(setting: Setting, value: Any) -> str:
+    if setting.is_secret and value:
+        return json.dumps(["[secret]"] * len(value) if isinstance(value, tuple) else "[secret]")
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.15g}"
+        case tuple():
+            return json.dumps(value, ensure_ascii=False)
+        case Path():
+            return json.dumps(str(value), ensure_ascii=False)
+        case str():
+            return json.dumps(redact_url(value), ensure_ascii=False)
+        case _:
+            return str(value)
+
+
+def _notes(loaded: Loaded) -> Iterator[str]:
+    settings, spell = loaded.settings, loaded.spell
+    yield f"injected URLs begin with {public_url(settings)}"
+    yield f"relay processes: {relay_workers(settings)}"
+    yield f"PostgreSQL: {_store(settings.database_url)}; Redis: {_store(settings.redis_url)}"
+    yield f"AMS: {'on' if settings.ams.url else 'off'}"
+    if not settings.relay.upstream:
+        yield f"{spell('relay.upstream')} is not set: run and relay do not start without an upstream"
+    for path in _short_keys(settings):
+        yield f"{spell(path)}: a key has fewer than {_LEAST_KEY_CHARS} characters and could be found by trying"
+
+
+def _store(url: str) -> str:
+    return "yours" if url else "embedded"
+
+
+def _short_keys(settings: Settings) -> Iterator[str]:
+    if any(len(key) < _LEAST_KEY_CHARS for key in settings.keys.signing):
+        yield "keys.signing"
+    if 0 < len(settings.keys.identity) < _LEAST_KEY_CHARS:
+        yield "keys.identity"

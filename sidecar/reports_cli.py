@@ -1,0 +1,278 @@
+"""What the operator's commands answer: read the ledger, print a table, or JSON in the console API's fields.
+
+Each command takes the settings, which name a ledger that answers, and its arguments, and returns the exit code.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from courier.replay import replay_parked, replay_since
+from ledger import campaigns, reports
+from ledger import standing as whole
+from ledger.campaigns import Campaign, CampaignRow
+from ledger.ids import MessageKey, key_bytes, recipient_index
+from ledger.reports import DeliveryStatus, ExportFilter, Message, MessageFilter
+from ledger.standing import Share, Standing
+from ledger.store import Ledger, open_ledger
+from sidecar.cli_commands import CommandError
+from sidecar.cursors import ROW_CURSOR, cursor_text, position_of
+from sidecar.export import export_csv
+from sidecar.keys import load_keys
+from sidecar.settings import Settings
+from sidecar.tables import table
+
+#: Campaigns that a status without a name shows; each can be named.
+SHOWN_CAMPAIGNS = 100
+
+_PAGE = 500
+
+
+async def status(settings: Settings, given: argparse.Namespace) -> int:
+    """Show one campaign, or the whole: who runs, what waits, the newest campaigns."""
+    async with open_ledger(settings.database_url, connections=2) as ledger:
+        if given.campaign is not None:
+            row = await _campaign(ledger, given.campaign, given.source)
+            tracking = await whole.tracking(ledger, row.id)
+            if given.json:
+                _json({**msgspec.structs.asdict(row.campaign), "tracking": tracking})
+            else:
+                _lines(_campaign_lines(row.campaign, tracking))
+            return 0
+        standing = await whole.standing(ledger)
+        rows = await campaigns.campaigns(ledger, limit=SHOWN_CAMPAIGNS, source=given.source)
+    if given.json:
+        _json({"campaigns": [row.campaign for row in rows], **msgspec.structs.asdict(standing)})
+        return 0
+    _lines(_standing_lines(standing))
+    if rows:
+        _lines(["", *table(_CAMPAIGN_COLUMNS, [_campaign_cells(row.campaign) for row in rows])])
+    if len(rows) == SHOWN_CAMPAIGNS:
+        _lines([f"the newest {SHOWN_CAMPAIGNS} campaigns; name one for any other"])
+    return 0
+
+
+async def messages(settings: Settings, given: argparse.Namespace) -> int:
+    """List messages, newest first."""
+    identity_key = load_keys(settings).identity
+    async with open_ledger(settings.database_url, connections=2) as ledger:
+        wanted = MessageFilter(
+            campaign=None if given.campaign is None else (await _campaign(ledger, given.campaign, given.source)).id,
+            source=given.source,
+            status=None if given.status is None else DeliveryStatus(given.status),
+            recipient_index=None if given.recipient is None else recipient_index(identity_key, given.recipient),
+            submission=_key(given.submission),
+        )
+        page = await reports.messages(ledger, wanted, limit=given.limit, before=_row_position(given.cursor))
+    following = cursor_text(page.next)
+    if given.json:
+        _json({"messages": page.messages, "next": following})
+        return 0
+    _lines(table(_MESSAGE_COLUMNS, [_message_cells(message) for message in page.messages]) or ["no messages"])
+    if following is not None:
+        _lines([f"more: --cursor {following}"])
+    return 0
+
+
+async def export(settings: Settings, given: argparse.Namespace) -> int:
+    """Write messages as CSV to standard output."""
+    async with open_ledger(settings.database_url, connections=2) as ledger:
+        wanted = MessageFilter(
+            campaign=None if given.campaign is None else (await _campaign(ledger, given.campaign, given.source)).id,
+            source=given.source,
+            export=ExportFilter(given.filter),
+        )
+        async for piece in export_csv(ledger, wanted):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+    return 0
+
+
+async def sync_counts(settings: Settings, given: argparse.Namespace) -> int:
+    """Recount one campaign or all, and say what was wrong."""
+    corrected: list[tuple[Campaign, dict[str, int]]] = []
+    async with open_ledger(settings.database_url, connections=2) as ledger:
+        for row in await _campaigns(ledger, given.campaign, given.source):
+            recounts = await campaigns.sync_counts(ledger, row.id)
+            corrected.append((row.campaign, {recount.counter: recount.drift for recount in recounts}))
+    if given.json:
+        _json(
+            {
+                "campaigns": [
+                    {"campaign_id": campaign.campaign_id, "source": campaign.source, "drift": drift}
+                    for campaign, drift in corrected
+                ]
+            }
+        )
+        return 0
+    for campaign, drift in corrected:
+        wrong = [f"{counter} was off by {amount:+d}" for counter, amount in drift.items() if amount]
+        _lines([f"{campaign.campaign_id} ({campaign.source}): {', '.join(wrong) or 'no drift'}"])
+    if not corrected:
+        _lines(["no campaigns"])
+    return 0
+
+
+async def unmatched(settings: Settings, given: argparse.Namespace) -> int:
+    """List parked events, newest first, with their reason."""
+    async with open_ledger(settings.database_url, connections=2) as ledger:
+        counts = (await whole.standing(ledger)).unmatched
+        parked = await whole.unmatched(ledger, limit=given.limit)
+    if given.json:
+        _json({"unmatched": parked, "counts": counts})
+        return 0
+    if not parked:
+        _lines(["every event has its message"])
+        return 0
+    _lines(table(("events", "source", "reason"), [(count.events, count.source, count.reason) for count in counts]))
+    rows = [(event.id, event.parked_at, event.source, event.reason, event.named) for event in parked]
+    _lines(["", *table(("id", "parked at", "source", "reason", "named"), rows)])
+    return 0
+
+
+async def replay(settings: Settings, given: argparse.Namespace) -> int:
+    """Let parked items go to AMS again, or build the items of a time when AMS was off."""
+    async with open_ledger(settings.database_url, connections=2) as ledger:
+        if given.since is not None:
+            queued = await replay_since(ledger, given.since, settings.ams)
+        else:
+            queued = await replay_parked(ledger)
+    if given.json:
+        _json({"queued": queued})
+        return 0
+    _lines([f"{queued} {'item' if queued == 1 else 'items'} queued for AMS"])
+    if not settings.ams.url:
+        _lines(["AMS is off: they wait until ams.url is set"])
+    return 0
+
+
+async def _campaign(ledger: Ledger, name: str, source: str | None) -> CampaignRow:
+    rows = await campaigns.campaigns(ledger, limit=2, campaign_id=name, source=source)
+    if not rows:
+        raise CommandError(f"no campaign {name}" + ("" if source is None else f" of {source}"))
+    if len(rows) > 1:
+        raise CommandError(f"several sources have a campaign {name}: name one with --source")
+    return rows[0]
+
+
+async def _campaigns(ledger: Ledger, name: str | None, source: str | None) -> list[CampaignRow]:
+    if name is not None:
+        return [await _campaign(ledger, name, source)]
+    found: list[CampaignRow] = []
+    before: int | None = None
+    while rows := await campaigns.campaigns(ledger, limit=_PAGE, before=before, source=source):
+        found += rows
+        before = rows[-1].id
+    return found
+
+
+def _key(text: str | None) -> MessageKey | None:
+    if text is None:
+        return None
+    try:
+        key_bytes(text)
+    except ValueError as error:
+        raise CommandError(f"--submission: {error}", code=2) from None
+    return MessageKey(text)
+
+
+def _row_position(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return position_of(text, ROW_CURSOR)
+    except ValueError as error:
+        raise CommandError(f"--cursor: {error}", code=2) from None
+
+
+_CAMPAIGN_COLUMNS = (
+    "campaign",
+    "source",
+    "state",
+    "accepted",
+    "queued",
+    "sent",
+    "failed",
+    "opened",
+    "clicked",
+    "bounced",
+    "unsub",
+    "done",
+)
+_MESSAGE_COLUMNS = ("key", "campaign", "recipient", "status", "accepted at", "engagement")
+
+
+def _campaign_cells(campaign: Campaign) -> tuple[object, ...]:
+    return (
+        campaign.campaign_id,
+        campaign.source,
+        campaign.state,
+        campaign.accepted,
+        campaign.queued,
+        campaign.sent,
+        campaign.failed,
+        campaign.unique_opens,
+        campaign.unique_clicks,
+        campaign.bounces,
+        campaign.unsubscribes,
+        f"{campaign.progress_pct} %",
+    )
+
+
+def _message_cells(message: Message) -> tuple[object, ...]:
+    engagement = message.engagement
+    flags = ("delivered", "opened", "clicked", "bounced", "complained", "unsubscribed")
+    raised = [flag for flag in flags if getattr(engagement, flag)]
+    return (
+        message.key,
+        message.campaign_id or "-",
+        message.recipient,
+        message.status,
+        message.accepted_at,
+        ", ".join(raised) or "-",
+    )
+
+
+def _campaign_lines(campaign: Campaign, tracking: Sequence[Share]) -> list[str]:
+    plain = {
+        name: value for name, value in msgspec.structs.asdict(campaign).items() if isinstance(value, str | int | float)
+    }
+    ams = msgspec.structs.asdict(campaign.ams).items()
+    rows = [*plain.items(), *((f"ams {name}", value) for name, value in ams if value is not None)]
+    return [*table((), rows), _tracking_line(tracking)]
+
+
+def _standing_lines(standing: Standing) -> list[str]:
+    running = ", ".join(f"{role} {count}" for role, count in standing.processes.items())
+    waiting = f", the oldest for {standing.oldest_seconds:.0f} s" if standing.queued else ""
+    parked = sum(count.events for count in standing.unmatched)
+    return [
+        f"running: {running or 'nothing'}",
+        f"queue: {standing.queued} waiting{waiting}",
+        f"AMS: {standing.ams_pending} pending, {standing.ams_parked} parked",
+        f"unmatched events: {parked}",
+        _tracking_line(standing.tracking),
+    ]
+
+
+def _tracking_line(tracking: Sequence[Share]) -> str:
+    total = sum(share.messages for share in tracking)
+    if not total:
+        return "tracking: no messages yet"
+    shares = [
+        f"{100 * share.messages / total:.1f} % {'injected' if share.injected else 'untouched'}"
+        + ("" if share.reason is None else f" ({share.reason})")
+        for share in tracking
+    ]
+    return f"tracking: {', '.join(shares)} of the newest {total}"
+
+
+def _lines(lines: Iterable[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _json(body: dict[str, Any]) -> None:
+    sys.stdout.write(msgspec.json.encode(body).decode("utf-8") + "\n")

@@ -1,0 +1,155 @@
+"""The settings of a whole Outrider, as one frozen tree.
+
+Each role declares what it needs beside its own code; here the sections meet, with those that belong to no single
+role. A field's description is its documentation: docs/settings.md is generated from it. `sidecar.loading` reads the
+values; nothing else reads the environment.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from courier.settings import AmsSettings, CourierSettings
+from relay.settings import RelaySettings
+from sidecar.addresses import parse_listen
+from tracker.settings import TrackerSettings
+
+if TYPE_CHECKING:
+    import injector
+
+#: The directory in which the launcher stands.
+LAUNCHER_DIRECTORY = Path(__file__).resolve().parent.parent
+
+#: What `relay.upstream` says when mail is written to files instead of sent.
+CAPTURE = "capture"
+
+
+class KeysSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The secrets that sign links and derive Message-IDs."""
+
+    signing: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Keys of the links, newest first: the first signs, all verify; taking one out revokes its "
+            "links. Empty: generated once, 0600, in the data directory."
+        ),
+    ] = ()
+    identity: Annotated[
+        str,
+        Meta(
+            description="Key of the deterministic Message-ID; never rotated. Empty: generated once, 0600, in the data "
+            "directory. With `DATABASE_URL` set, both keys must be given."
+        ),
+    ] = ""
+
+    def __repr__(self) -> str:
+        """Show how many keys there are, and none of them."""
+        return f"KeysSettings(signing={len(self.signing)}, identity={bool(self.identity)})"
+
+
+class InjectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is put into a message on its way."""
+
+    opens: Annotated[bool, Meta(description="One pixel in each HTML part.")] = True
+    clicks: Annotated[bool, Meta(description="Signed links in place of the HTML part's own.")] = True
+    unsubscribe: Annotated[
+        bool, Meta(description="`List-Unsubscribe` on campaign mail that has none, with one click where it can be.")
+    ] = True
+    text_links: Annotated[bool, Meta(description="Signed links in text/plain parts too.")] = False
+    dkim: Annotated[
+        Literal["keep", "strip"],
+        Meta(
+            description="What to do with mail somebody signed: `keep` leaves it untouched, "
+            "`strip` takes the signature off, because injecting breaks it."
+        ),
+    ] = "keep"
+    skip: Annotated[tuple[str, ...], Meta(description="Globs of URLs that are never wrapped; empty: none.")] = (
+        "*amsweb.php*",
+    )
+
+
+class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The operator's API and pages; never on the public listener."""
+
+    listen: Annotated[str, Meta(description="Address and port for the operator's API and pages.")] = "127.0.0.1:8081"
+    token: Annotated[
+        str,
+        Meta(
+            description="Bearer token of the API. Empty: generated once, 0600, in the data directory (`console.token`)."
+        ),
+    ] = ""
+
+
+def default_data_dir() -> Path:
+    """Return `/var/lib/outrider` as root, else `data` beside the launcher."""
+    return Path("/var/lib/outrider") if os.geteuid() == 0 else LAUNCHER_DIRECTORY / "data"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything an operator may say, with a default for all of it."""
+
+    data_dir: Annotated[
+        Path,
+        Meta(description="Embedded servers' data, generated keys, the tracker's journal, captured mail."),
+    ] = msgspec.field(default_factory=default_data_dir)
+    database_url: Annotated[
+        str, Meta(description="PostgreSQL 15 or newer: `postgresql://user:pass@host/name`; empty: embedded.")
+    ] = ""
+    redis_url: Annotated[
+        str, Meta(description="Redis 7.0 or newer, or Valkey: `redis://host:6379/0`, `rediss://…`; empty: embedded.")
+    ] = ""
+    keys: KeysSettings = KeysSettings()
+    relay: RelaySettings = RelaySettings()
+    tracker: TrackerSettings = TrackerSettings()
+    inject: InjectSettings = InjectSettings()
+    ams: AmsSettings = AmsSettings()
+    courier: CourierSettings = CourierSettings()
+    console: ConsoleSettings = ConsoleSettings()
+
+    def __repr__(self) -> str:
+        """Show the place alone: a tree in a traceback is a secret in a log."""
+        return f"Settings(data_dir={str(self.data_dir)!r})"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; each of `problems` is one line that names a setting and what is expected of it."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def public_url(settings: Settings) -> str:
+    """Return the base of every injected URL, without a slash at its end."""
+    if settings.tracker.public_url:
+        return settings.tracker.public_url.removesuffix("/")
+    return f"http://{parse_listen(settings.tracker.listen)}"
+
+
+def relay_workers(settings: Settings) -> int:
+    """Return how many relay processes share the port: what is set, else one for each core we may use."""
+    return settings.relay.workers or _cores()
+
+
+def _cores() -> int:
+    # A container is often given fewer cores than the machine has; macOS cannot tell.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def injector_options(settings: Settings) -> "injector.Options":
+    """Return what the injector is told, from `inject` and the public URL."""
+    import injector
+
+    inject = settings.inject
+    return injector.Options(
+        opens=inject.opens,
+        clicks=inject.clicks,
+        unsubscribe=inject.unsubscribe,
+        text_links=inject.text_links,
+        skip=inject.skip,
+        public_url=public_url(settings),
+        dkim=inject.dkim,
+    )

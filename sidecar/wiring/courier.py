@@ -1,0 +1,59 @@
+"""The courier's process: events into the ledger, and out to AMS."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import structlog
+
+from courier.consume import run_recorder
+from courier.deliver import run_deliverer
+from ledger.campaigns import fold_counts
+from ledger.store import Ledger, open_ledger
+from sidecar.wiring.presence import Context, alone, background, present
+
+log = structlog.get_logger()
+
+_FOLD_SECONDS = 5.0
+
+_NEEDS = ("postgresql", "redis")
+
+
+async def courier(context: Context) -> None:
+    """Record and deliver until told to stop."""
+    settings = context.settings
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(open_ledger(settings.database_url))
+        presence = await stack.enter_async_context(present(ledger, "courier"))
+        readiness = await stack.enter_async_context(alone(context, settings.courier.admin_listen, *_NEEDS))
+
+        def missing(names: tuple[str, ...]) -> None:
+            for need in _NEEDS:
+                if need in names:
+                    readiness.miss(need, "does not answer")
+                else:
+                    readiness.have(need)
+
+        async with background(lambda: _fold(ledger)), asyncio.TaskGroup() as group:
+            group.create_task(
+                run_recorder(
+                    settings.redis_url,
+                    ledger,
+                    settings.courier,
+                    settings.ams,
+                    process=presence.process,
+                    stopping=context.stopping,
+                    ready=missing,
+                )
+            )
+            group.create_task(run_deliverer(ledger, settings.ams, process=presence.process, stopping=context.stopping))
+            log.info("courier_running", ams=bool(settings.ams.url))
+            context.ready()
+            await context.stopping.wait()
+            readiness.drain()
+
+
+async def _fold(ledger: Ledger) -> None:
+    """Fold the appended counts, for ever."""
+    while True:
+        await fold_counts(ledger)
+        await asyncio.sleep(_FOLD_SECONDS)

@@ -1,0 +1,88 @@
+"""Run one role as this process: signals, loop, and the right exit code."""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from ledger import processes, schema
+from ledger.processes import UnknownKeyError
+from ledger.schema import SchemaError
+from ledger.store import UNAVAILABLE, open_ledger
+from sidecar.keys import Keys, load_keys
+from sidecar.logs import configure
+from sidecar.settings import Settings
+from sidecar.wiring.presence import Context
+
+log = structlog.get_logger()
+
+ROLES = ("relay", "tracker", "courier", "console")
+
+# The roles that read or write the ledger and can wait for it; the tracker answers without.
+_LEDGER_ROLES = frozenset({"relay", "courier", "console"})
+
+_WAIT_SECONDS = 2.0
+
+
+def serve(role: str, settings: Settings, *, ready: Callable[[], None], alone: bool, quiet: bool = False) -> int:
+    """Run *role* until it is told to stop, and return its exit code.
+
+    A role that runs *alone* brings the ledger to its shape and checks the keys first, and serves its own health.
+    """
+    configure(role, level=logging.WARNING if quiet else logging.INFO)
+    loop_factory = None
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_serve(role, settings, ready=ready, alone=alone))
+    except (SchemaError, UnknownKeyError, OSError) as error:
+        print(f"outrider {role}: {error}", file=sys.stderr)  # noqa: T201 - the operator is looking
+        return 1
+    return 0
+
+
+async def _serve(role: str, settings: Settings, *, ready: Callable[[], None], alone: bool) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    keys = load_keys(settings)
+    if alone and role in _LEDGER_ROLES:
+        await _prepare_when_up(settings, keys, stopping)
+    if stopping.is_set():
+        return
+    # Imported by name, so that a role's process loads no other role's libraries.
+    module = importlib.import_module(f"sidecar.wiring.{role}")
+    work: Callable[[Context], Coroutine[Any, Any, None]] = getattr(module, role)
+    await work(Context(settings=settings, keys=keys, stopping=stopping, ready=ready, alone=alone))
+
+
+async def _prepare_when_up(settings: Settings, keys: Keys, stopping: asyncio.Event) -> None:
+    """Prepare the ledger; while PostgreSQL is away, wait for it."""
+    while not stopping.is_set():
+        try:
+            await prepare_ledger(settings.database_url, keys)
+        except UNAVAILABLE as error:
+            log.warning("ledger_unavailable", error=type(error).__name__)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_WAIT_SECONDS):
+                    await stopping.wait()
+        else:
+            return
+
+
+async def prepare_ledger(database_url: str, keys: Keys) -> list[str]:
+    """Apply what migrations are missing and check that the keys are this ledger's; return the names applied."""
+    applied = await schema.migrate(database_url)
+    async with open_ledger(database_url, connections=1) as ledger:
+        await processes.check_keys(ledger, identity=keys.identity, signing=keys.signing)
+    return applied

@@ -1,0 +1,195 @@
+"""The relay's process: mail in, and the queue."""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from injector.tokens import Keyring
+from ledger.mail import MailLedger
+from ledger.store import UNAVAILABLE, open_ledger
+from relay import dsn, passwords, server, upstream
+from relay.capture import CaptureUpstream
+from relay.forward import Forwarder, Upstream
+from relay.inject import Profile
+from relay.intake import Submission
+from relay.pipeline import Pipeline
+from relay.queue import DOUBTS, Queue
+from relay.settings import RelaySettings
+from relay.stamp import Draft
+from relay.upstream import SmtpUpstream, Verdict
+from sidecar.addresses import parse_listen
+from sidecar.health import Readiness
+from sidecar.settings import injector_options
+from sidecar.wiring.presence import DRAIN_SECONDS, Context, alone, background, hostname, present
+
+log = structlog.get_logger()
+
+#: Where the capture upstream keeps messages, below the data directory.
+CAPTURE_DIRECTORY = "capture"
+
+# A body is stored only while this much of the data directory's disk stays free.
+_FREE_FLOOR = 256 * 1024 * 1024
+
+_CHORES_SECONDS = 5.0
+
+
+class Room:
+    """Whether there is room to store a body: the cap on stored octets and the disk's floor."""
+
+    def __init__(self, directory: Path, *, cap: int) -> None:
+        self._directory = directory
+        self._cap = cap
+        self._stored = 0
+
+    def has(self, octets: int) -> bool:
+        """Tell whether a body of *octets* may be stored."""
+        return self._stored + octets <= self._cap and shutil.disk_usage(self._directory).free > _FREE_FLOOR + octets
+
+    async def look(self, ledger: MailLedger) -> None:
+        """Learn how much is stored."""
+        self._stored = await ledger.stored_bytes()
+
+
+async def relay(context: Context) -> None:
+    """Listen for mailers, forward, and work on the queue, until told to stop."""
+    settings, keys = context.settings, context.keys
+    own = settings.relay
+    name = hostname(settings)
+    keyring = Keyring(keys.signing)
+    profile = Profile(
+        options=injector_options(settings), signing=keyring.fingerprints[0], strip=own.strip, hostname=name
+    )
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(open_ledger(settings.database_url, connections=12))
+        mail = MailLedger(ledger, 0)
+        presence = await stack.enter_async_context(
+            present(ledger, "relay", lambda process: setattr(mail, "process", process))
+        )
+        mail.process = presence.process
+        await mail.remember_profile(profile.digest, profile.encode())
+        where = _upstream(own, settings.data_dir, name)
+        forwarder = Forwarder(where, mail)
+        room = Room(settings.data_dir, cap=own.queue_max_bytes)
+
+        async def notify(draft: Draft, refused: Sequence[tuple[str, Verdict]]) -> None:
+            notification = _notification(draft, refused, hostname=name, upstream=where.name)
+            if notification is not None and own.dsn != "off":
+                await pipeline.accept(notification)
+
+        pipeline = Pipeline(
+            ledger=mail,
+            forwarder=forwarder,
+            settings=own,
+            ams_headers=settings.ams.headers,
+            identity_key=keys.identity,
+            keyring=keyring,
+            profile=profile,
+            has_room=room.has,
+            on_refused=notify,
+        )
+        queue = Queue(
+            ledger=mail,
+            forwarder=forwarder,
+            settings=own,
+            ams_headers=settings.ams.headers,
+            keyring=keyring,
+            on_refused=notify,
+        )
+        readiness = await stack.enter_async_context(alone(context, own.admin_listen, "postgresql"))
+        front = await server.serve(pipeline, _server_settings(own, name), listeners=_listeners(own), reuse_port=True)
+        log.info("relay_listening", listen=own.listen, upstream=where.name)
+        context.ready()
+        try:
+            async with background(lambda: _chores(mail, room, queue, readiness)):
+                await queue.run(context.stopping)
+        finally:
+            readiness.drain()
+            await front.drain(seconds=DRAIN_SECONDS)
+            await pipeline.close(patience=DRAIN_SECONDS)
+            await forwarder.close(patience=DRAIN_SECONDS)
+            await mail.close()
+
+
+async def _chores(mail: MailLedger, room: Room, queue: Queue, readiness: Readiness) -> None:
+    """Take over what dead processes held, free what nobody needs, and look at the queue, for ever."""
+    while True:
+        try:
+            await _chore(mail, room, queue)
+        except UNAVAILABLE as error:
+            readiness.miss("postgresql", "does not answer")
+            log.warning("ledger_unavailable", error=type(error).__name__)
+        else:
+            readiness.have("postgresql")
+        await asyncio.sleep(_CHORES_SECONDS)
+
+
+async def _chore(mail: MailLedger, room: Room, queue: Queue) -> None:
+    queued, doubtful, refused = await mail.take_over()
+    if queued or refused:
+        log.warning("work_taken_over", queued=queued, doubtful=doubtful, refused=refused)
+        DOUBTS.inc(doubtful)
+    await mail.free_bodies()
+    await room.look(mail)
+    await queue.observe()
+
+
+def _upstream(own: RelaySettings, data_dir: Path, name: str) -> Upstream:
+    address = upstream.parse(own.upstream)
+    if address.scheme == "capture":
+        return CaptureUpstream(data_dir / CAPTURE_DIRECTORY)
+    return SmtpUpstream(address, hostname=name)
+
+
+def _server_settings(own: RelaySettings, name: str) -> server.ServerSettings:
+    return server.ServerSettings(
+        hostname=name,
+        max_bytes=own.max_bytes,
+        max_recipients=own.max_recipients,
+        allow=own.allow,
+        users=passwords.parse(Path(own.users).read_text(encoding="utf-8")) if own.users else None,
+        tls=server.tls_context(own.tls_cert, own.tls_key) if own.tls_cert else None,
+    )
+
+
+def _listeners(own: RelaySettings) -> list[server.Listener]:
+    plain = parse_listen(own.listen)
+    listeners = [server.Listener(host=plain.host, port=plain.port)]
+    if own.listen_tls:
+        tls = parse_listen(own.listen_tls)
+        listeners.append(server.Listener(host=tls.host, port=tls.port, implicit_tls=True))
+    return listeners
+
+
+def _notification(
+    draft: Draft, refused: Sequence[tuple[str, Verdict]], *, hostname: str, upstream: str
+) -> Submission | None:
+    """Return the notification to a message's sender, as our own submission; none for the null sender."""
+    sender = draft.submission.sender
+    if not sender:
+        return None
+    now = datetime.now(UTC)
+    content = dsn.notification(
+        sender=sender,
+        failures=[dsn.Failure(recipient=who, code=said.code, text=said.text) for who, said in refused],
+        original=draft.submission.content,
+        hostname=hostname,
+        upstream=upstream,
+        now=now,
+    )
+    return Submission(
+        sender="",
+        recipients=(sender,),
+        content=content,
+        source="dsn",
+        client="",
+        helo=hostname,
+        protocol="ESMTP",
+        smtputf8=not sender.isascii(),
+        eight_bit=False,
+        received_at=now,
+    )

@@ -1,0 +1,153 @@
+"""A whole Outrider as an operator starts it: `run` in a process of its own, with everything below it."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import aiohttp
+
+from ledger.store import Ledger, open_ledger
+from sidecar.embedded import running as running_servers
+
+ROOT = Path(__file__).resolve().parents[1]
+
+START_SECONDS = 60.0
+
+
+@contextmanager
+def short_directory() -> Iterator[Path]:
+    """Yield a new directory with a short path that the servers' account may pass through."""
+    path = Path(tempfile.mkdtemp(prefix="outrider-"))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def descendants(pid: int) -> set[int]:
+    """Return every process below *pid*."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            # The command's name is in brackets and may hold anything; what follows is plain.
+            fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            parents.setdefault(int(fields[1]), []).append(int(entry.name))
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        below = [child for child in parents.get(waiting.pop(), []) if child not in found]
+        found.update(below)
+        waiting += below
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether *pid* runs: a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in {"Z", "X"}
+
+
+class Outrider:
+    """One `./outrider run` on *data_dir*, started as often as a test likes on the same ports."""
+
+    def __init__(self, data_dir: Path, free_port: Callable[[], int], **settings: str) -> None:
+        self.data_dir = data_dir
+        self.smtp, self.http, self.console = free_port(), free_port(), free_port()
+        self.token = secrets.token_urlsafe(16)
+        self._settings = {
+            "data_dir": str(data_dir),
+            "relay.listen": f"127.0.0.1:{self.smtp}",
+            "relay.upstream": "capture",
+            "relay.workers": "1",
+            "tracker.listen": f"127.0.0.1:{self.http}",
+            "console.listen": f"127.0.0.1:{self.console}",
+            "console.token": self.token,
+            **{name.replace("__", "."): value for name, value in settings.items()},
+        }
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """The command's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start and wait until every door is open."""
+        words = [word for name, value in self._settings.items() for word in ("--set", f"{name}={value}")]
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "sidecar",
+            "run",
+            *words,
+            cwd="/",
+            env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(START_SECONDS):
+            while not await self._is_ready():
+                assert self._process.returncode is None, "the command ended instead of starting"
+                await asyncio.sleep(0.05)
+
+    async def kill(self) -> set[int]:
+        """Kill the command alone, as kill -9 does; return every process that was below it."""
+        below = descendants(self.pid)
+        os.kill(self.pid, signal.SIGKILL)
+        assert self._process is not None
+        await self._process.wait()
+        return below
+
+    async def stop(self) -> int:
+        """Ask the command to stop, and return its exit code."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.terminate()
+        async with asyncio.timeout(START_SECONDS):
+            return await self._process.wait()
+
+    @asynccontextmanager
+    async def ledger(self) -> AsyncIterator[Ledger]:
+        """Open the ledger of the running command."""
+        servers = running_servers(self.data_dir)
+        assert servers is not None
+        async with open_ledger(servers.database_url) as ledger:
+            yield ledger
+
+    async def _is_ready(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.smtp)
+            async with asyncio.timeout(5):
+                banner = await reader.readline()
+            writer.close()
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+                for port in (self.http, self.console):
+                    async with session.get(f"http://127.0.0.1:{port}/readyz") as answer:
+                        if answer.status != 200:
+                            return False
+        except (OSError, aiohttp.ClientError, TimeoutError):
+            return False
+        return banner.startswith(b"220")
+
+
+@asynccontextmanager
+async def outrider(data_dir: Path, free_port: Callable[[], int], **settings: str) -> AsyncIterator[Outrider]:
+    """Run an Outrider for the time of the block."""
+    one = Outrider(data_dir, free_port, **settings)
+    await one.start()
+    try:
+        yield one
+    finally:
+        await one.stop()

@@ -1,0 +1,42 @@
+"""Hold one pair of embedded servers for a test session, until standard input closes.
+
+A process of its own, because the servers die with the thread that started them and pytest's loops come and go. It
+prints their URLs as one line of JSON. Whatever ends the tests closes the pipe, so nothing is ever left behind.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+import structlog
+
+from sidecar.embedded import embedded
+
+
+async def main() -> None:
+    """Start the servers, say where they are, wait for the end of the input, stop them."""
+    with tempfile.TemporaryDirectory(prefix="outrider-test-", ignore_cleanup_errors=True) as directory:
+        # The append-only file stays on: the tracker refuses to trust a Redis that cannot prove it.
+        async with embedded(Path(directory), durable=False, aof=True) as servers:
+            print(  # noqa: T201 - the line that the fixture reads
+                json.dumps({"database_url": servers.database_url, "redis_url": servers.redis_url}), flush=True
+            )
+            await _input_closed()
+
+
+async def _input_closed() -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
+    await reader.read()
+
+
+if __name__ == "__main__":
+    # Standard output is the fixture's; only trouble is worth a line of the test report.
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+    asyncio.run(main())

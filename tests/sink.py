@@ -1,0 +1,125 @@
+"""A real SMTP server that plays the upstream: it keeps what it accepts and misbehaves on request."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that the sink accepted."""
+
+    sender: str
+    recipient: str
+    content: bytes
+
+
+class Sink:
+    """Answers are chosen by functions, so that a test can change them while it runs."""
+
+    def __init__(self) -> None:
+        self.kept: list[Kept] = []
+        self.connections = 0
+        self.commands: list[str] = []
+        self.port = 0
+        self.mail: Callable[[str], str] = lambda _: "250 2.1.0 Ok"
+        self.rcpt: Callable[[str], str] = lambda _: "250 2.1.5 Ok"
+        #: Empty: the connection is closed without an answer.
+        self.dot: Callable[[str], str] = lambda _: f"250 2.0.0 Ok: queued as SINK{len(self.kept)}X"
+        #: Awaited after the final dot and before its answer.
+        self.gate: asyncio.Event | None = None
+        self.dots = asyncio.Semaphore(0)
+        self.extensions = ["SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+        self.tls: ssl.SSLContext | None = None
+        self.auth = "235 2.7.0 Ok"
+        self._sessions: set[asyncio.Task[None]] = set()
+
+    async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._sessions.add(task)
+        self.connections += 1
+        try:
+            await self._talk(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._sessions.discard(task)
+            writer.close()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def say(line: str) -> None:
+            writer.write(line.encode() + b"\r\n")
+
+        sender = recipient = ""
+        say("220 sink.example ESMTP")
+        while line := (await reader.readline()).decode("utf-8", "replace").rstrip("\r\n"):
+            self.commands.append(line)
+            verb = line.upper()
+            if verb.startswith("EHLO"):
+                lines = ["sink.example", *self.extensions]
+                if self.tls is not None and writer.get_extra_info("ssl_object") is None:
+                    lines.append("STARTTLS")
+                else:
+                    lines.append("AUTH PLAIN LOGIN")
+                for one in lines[:-1]:
+                    say(f"250-{one}")
+                say(f"250 {lines[-1]}")
+            elif verb == "STARTTLS":
+                say("220 Go")
+                await writer.drain()
+                await writer.start_tls(self.tls)  # type: ignore[arg-type] - offered only with a context
+            elif verb.startswith("AUTH"):
+                say(self.auth)
+            elif verb.startswith("MAIL"):
+                sender = line[line.index("<") + 1 : line.index(">")]
+                say(self.mail(sender))
+            elif verb.startswith("RCPT"):
+                recipient = line[line.index("<") + 1 : line.rindex(">")]
+                say(self.rcpt(recipient))
+            elif verb == "DATA":
+                say("354 Go")
+                await writer.drain()
+                raw = (await reader.readuntil(b"\r\n.\r\n"))[:-3]
+                self.dots.release()
+                if self.gate is not None:
+                    await self.gate.wait()
+                content = (
+                    raw.replace(b"\r\n..", b"\r\n.").removeprefix(b".")
+                    if raw[:2] == b".."
+                    else raw.replace(b"\r\n..", b"\r\n.")
+                )
+                answer = self.dot(recipient)
+                if not answer:
+                    return
+                if answer.startswith("2"):
+                    self.kept.append(Kept(sender=sender, recipient=recipient, content=content))
+                say(answer)
+            elif verb == "QUIT":
+                say("221 2.0.0 Bye")
+                await writer.drain()
+                return
+            else:
+                say("250 2.0.0 Ok")
+            await writer.drain()
+
+    async def close(self) -> None:
+        for task in list(self._sessions):
+            task.cancel()
+        if self._sessions:
+            await asyncio.wait(self._sessions)
+
+    @asynccontextmanager
+    async def listening(self, port: int = 0, *, implicit_tls: bool = False) -> AsyncIterator["Sink"]:
+        server = await asyncio.start_server(
+            self._session, "127.0.0.1", port, limit=2**26, ssl=self.tls if implicit_tls else None
+        )
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            await self.close()
+            await server.wait_closed()

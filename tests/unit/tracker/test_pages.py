@@ -1,0 +1,62 @@
+"""Pages are complete in every language, and a stranger's Accept-Language cannot disturb them."""
+
+import string
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracker import pages
+from tracker.pages import Page, language
+
+LANGUAGES = ("en", "ru", "de")
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        ("", "en"),
+        ("de", "de"),
+        ("DE-at", "de"),
+        ("fr, ru;q=0.3, de;q=0.7", "de"),
+        ("ru;q=0, en;q=0.1", "en"),
+        ("ru;q=0", "en"),
+        ("ru;q=nan, de;q=0.2", "de"),
+        ("ru;q=1e9, de", "de"),
+        ("ru;q=7, de", "ru"),
+        ("de;level=1, ru", "ru"),
+        (", ".join(["fr"] * 50 + ["ru"]), "en"),
+        ("deutsch", "en"),
+    ],
+)
+def test_the_readers_language_is_chosen(accept: str, chosen: str) -> None:
+    """The greatest weight wins, then the first; what we do not have, or cannot read, is passed over."""
+    assert language(accept) == chosen
+
+
+@given(st.text(alphabet=string.printable + "\u00e9\ud800", max_size=2000))
+def test_any_header_has_an_answer(accept: str) -> None:
+    """Invariant: whatever is sent, the language is one of ours."""
+    assert language(accept) in LANGUAGES
+
+
+@pytest.mark.parametrize("which", Page)
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_every_page_is_there_and_can_be_used_by_everybody(name: str, which: Page) -> None:
+    """A language, a title, one heading, a viewport; no script, no style attribute, nothing loaded, no field left open."""
+    page = pages._PAGES[name, which].decode()
+    assert page.startswith("<!doctype html>")
+    for once in (f'<html lang="{name}">', "<title>", "<h1>", "<main>", '<meta name="viewport"'):
+        assert page.count(once) == 1
+    for never in ("<script", "<img", "<link", "<iframe", " style=", " on", "http:", "https:", "{{", "{%"):
+        assert never not in page.replace(" online", "").partition("<body>")[2], never
+    assert ("<button" in page) == (which is Page.ASK)
+
+
+def test_every_language_says_everything() -> None:
+    """No page falls back to another language in the middle, and none says the same as another."""
+    assert tuple(pages._WORDS) == LANGUAGES
+    for words in pages._WORDS.values():
+        assert set(words) == set(Page)
+        assert len({msgspec.json.encode(said) for said in words.values()}) == len(Page)
