@@ -6,6 +6,7 @@ judged again. The strongest sign decides: how the request was made, then what it
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -101,6 +102,8 @@ def judge(hit: Hit) -> Judgement:
     return _judge_agent(hit.user_agent.strip().lower(), opened=hit.type is EventType.OPENED)
 
 
+# A few agents make most of the traffic, and the tables cost more than everything else about a hit.
+@lru_cache(maxsize=4096)
 def _judge_agent(agent: str, *, opened: bool) -> Judgement:
     if not agent:
         return Judgement(verdict=Verdict.MACHINE, reason=Reason.NO_USER_AGENT)

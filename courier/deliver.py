@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge
 
 from courier.ams import Ams, open_ams
 from courier.answer import NO_ANSWER, Accepted, Answer, Unanswered
-from courier.outbox import Ending, Item, Plan, Standing, Step, backoff, email_of, fill, turn
+from courier.outbox import Ending, Item, Plan, Standing, Step, backoff, email_of, failures_after, fill, turn
 from courier.pause import pause
 from courier.settings import AmsSettings
 from ledger import outbox
@@ -112,7 +112,7 @@ class Deliverer:
         standing = Standing(failures=mailing.failures, last_error=mailing.last_error, held=mailing.held)
         plan = turn(batch, standing, secret=self._settings.api_key)
         ending = await self._run(mailing.mailing, plan)
-        await self._conclude(mailing, ending)
+        await self._conclude(mailing.mailing, standing, ending)
         return ending.error is None and (len(batch) < len(items) or len(rows) == self._settings.max_batch)
 
     async def _sendable(self, rows: Sequence[outbox.WaitingItem]) -> list[Item]:
@@ -158,27 +158,26 @@ class Deliverer:
         self._away = away
         return answer
 
-    async def _conclude(self, mailing: outbox.WaitingMailing, ending: Ending) -> None:
+    async def _conclude(self, mailing: int, standing: Standing, ending: Ending) -> None:
         if ending.parked:
             await self._park({item.id: reason for item, reason in ending.parked})
         if ending.error is None:
-            if mailing.failures or mailing.held is not None:
-                await self._surely(lambda: outbox.clear(self._ledger, mailing.mailing))
+            if standing != Standing():
+                await self._surely(lambda: outbox.clear(self._ledger, mailing))
             return
-        error, failures = ending.error, mailing.failures + 1
+        error, held = ending.error, ending.held
+        failures = failures_after(standing, error)
         seconds = backoff(failures, self._jitter())
         log.warning(
             "ams_mailing_postponed",
-            mailing=mailing.mailing,
+            mailing=mailing,
             failures=failures,
             seconds=round(seconds, 1),
             error=error,
-            held=ending.held is not None,
+            held=held is not None,
         )
         await self._surely(
-            lambda: outbox.postpone(
-                self._ledger, mailing.mailing, failures=failures, seconds=seconds, error=error, held=ending.held
-            )
+            lambda: outbox.postpone(self._ledger, mailing, failures=failures, seconds=seconds, error=error, held=held)
         )
 
     async def _park(self, reasons: dict[int, str]) -> None:

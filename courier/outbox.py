@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from courier.answer import Accepted, Answer, Refused, Unanswered, alike, worded
+from courier.answer import NO_ANSWER, Accepted, Answer, Refused, Unanswered, alike, worded
 from courier.classify import Judgement, Reason
 from courier.settings import AmsSettings
 from ledger.events import EventType, Hit
@@ -101,6 +101,17 @@ def fill(items: Sequence[Item], *, max_batch: int, max_bytes: int) -> Sequence[I
 def backoff(failures: int, jitter: float) -> float:
     """Return seconds to wait after so many failures in a row; *jitter* is a random number in [0, 1)."""
     return jitter * min(_BACKOFF_MOST, _BACKOFF_FIRST * 2.0 ** min(failures - 1, 20))
+
+
+def failures_after(standing: Standing, error: str) -> int:
+    """Return how often in a row a mailing has failed, now that *error* came.
+
+    A refusal after an outage is a first failure again, and so is an outage after refusals: each kind backs off anew.
+    """
+    before = standing.last_error
+    if before is not None and before.startswith(NO_ANSWER) == error.startswith(NO_ANSWER):
+        return standing.failures + 1
+    return 1
 
 
 def turn(batch: Sequence[Item], standing: Standing, *, secret: str) -> Plan:

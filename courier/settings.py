@@ -30,6 +30,10 @@ class AmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         str, Meta(description="PEM file that AMS's certificate is verified with; empty: the system's roots.")
     ] = ""
 
+    def __repr__(self) -> str:
+        """Show no more than that: the rest holds secrets."""
+        return f"AmsSettings(on={bool(self.url)})"
+
 
 class CourierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Events in between: how hits move from the stream into the ledger."""

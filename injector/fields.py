@@ -13,10 +13,12 @@ import msgspec
 MAX_FIELDS: Final = 1_000
 MAX_BLOCK: Final = 256 * 1024
 MAX_PARAMETERS: Final = 100
+# Of one name, in a block that is over the limits already: nobody writes more, and memory must end somewhere.
+MAX_SAME: Final = 10_000
 
 # Possessive throughout: each byte is looked at once, whatever is sent. White space before the colon is obsolete
 # (RFC 5322 4.5) but a reader accepts it, so a Bcc written that way is a Bcc.
-_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:[^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+(?:\r\n|\Z)")
+_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+(:)[^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+(?:\r\n|\Z)")
 _PARAMETER = re.compile(
     r"""\s*+([^\s=;"]++)\s*+=\s*+(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"[^;]*+|([^;]*+))(?:;|\Z)""", re.DOTALL
 )
@@ -50,28 +52,22 @@ def read_block(content: bytes, start: int, *, stops: Callable[[bytes], bool] | N
     fields: list[Field] = []
     match = _FIELD.match
     pos, size = start, len(content)
-    while pos < size and not content.startswith(b"\r\n", pos):
-        if stops and content.startswith(b"--", pos):
-            line = content[pos : _line_end(content, pos)]
-            if stops(line):
-                return Block(fields=tuple(fields), end=pos, body_start=pos)
+    while True:
+        if stops and content.startswith(b"--", pos) and stops(content[pos : _line_end(content, pos)]):
+            return Block(fields=tuple(fields), end=pos, body_start=pos)
         found = match(content, pos)
         if found is None:
-            return Block(fields=tuple(fields), end=pos, body_start=pos, separated=False)
-        if len(fields) == MAX_FIELDS or found.end() - start > MAX_BLOCK:
+            break
+        end = found.end()
+        if len(fields) == MAX_FIELDS or end - start > MAX_BLOCK:
             end = content.find(b"\r\n\r\n", pos)
             end = size if end < 0 else end + 2
             return Block(fields=(), end=end, body_start=min(end + 2, size), over_limit=True)
-        name_end = found.end(1)
-        fields.append(
-            Field(
-                name=found[1].decode("ascii").lower(),
-                start=pos,
-                value=content.index(b":", name_end) + 1,
-                end=found.end(),
-            )
-        )
-        pos = found.end()
+        name = str(found[1], "ascii").lower()
+        fields.append(Field(name=name, start=pos, value=found.end(2), end=end))
+        pos = end
+    if pos < size and not content.startswith(b"\r\n", pos):
+        return Block(fields=tuple(fields), end=pos, body_start=pos, separated=False)
     return Block(fields=tuple(fields), end=pos, body_start=min(pos + 2, size))
 
 
@@ -130,14 +126,14 @@ def _search(block: bytes, name: str, offset: int) -> list[Field]:
     needle = b"\r\n" + name.encode("utf-8", "surrogateescape")
     found: list[Field] = []
     pos = lower.find(needle)
-    while pos >= 0:
+    while pos >= 0 and len(found) < MAX_SAME:
         field = _FIELD.match(block, pos)
         if field and field[1].lower() == needle[2:]:
             found.append(
                 Field(
                     name=name,
                     start=offset + pos,
-                    value=offset + block.index(b":", field.end(1)) + 1,
+                    value=offset + field.end(2),
                     end=offset + field.end(),
                 )
             )

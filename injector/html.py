@@ -56,7 +56,7 @@ _RAW_TEXT: Final = rb"script|style|textarea|title|xmp|noscript|iframe|noembed|no
 _PLAIN: Final = re.compile(
     rb"(?:[^<]++"
     rb"|<(?:/(?!body[ \t\n\f\r/>])[a-z]"
-    rb"|[b-hj-mo-ruyz]"  # no element of interest begins so
+    rb"|[b-hj-moqruyz]"  # no element of interest begins so
     rb"|(?!(?:a|area|[vw]:[^ \t\n\f\r/>]*+|" + _RAW_TEXT + rb")[ \t\n\f\r/>])[a-z])[^ \t\n\f\r/>]*+"
     rb"(?:[ \t\n\f\r]++[a-z:_-]++=(?:\"[^\"]*+\"|'[^']*+')){0,64}[^>\"']*+>"
     rb"|<!--(?:<!\[endif\]-->|\[if [^\]>-]++\]><!-->)"  # what stands around all that is not for Outlook

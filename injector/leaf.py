@@ -1,4 +1,4 @@
-"""Plan and make the edits of one leaf: decode it, find its links, and carry each edit back through its encoding.
+"""Decode a leaf, and carry the edits of its decoded body back through its transfer encoding.
 
 The edits are octet ranges of the decoded body. What is sent is decoded again and its edits undone: anything but the
 decoded body that came in is an error, and then the whole mail leaves without tracking.
@@ -6,13 +6,11 @@ decoded body that came in is an error, and then the whole mail leaves without tr
 
 from binascii import a2b_qp
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 import msgspec
 
-from injector import html, links, text
-from injector.charsets import Charset, charset_of, exact_codec
+from injector.charsets import charset_of
 from injector.encodings import (
     Splice,
     decode_base64,
@@ -33,9 +31,9 @@ from injector.skip import Reason
 PIXEL: Final = -1
 CONSTANT: Final = -2
 
-_IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
+IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
 # In these an octet 13 or 10 is half a letter: they cannot travel as lines.
-_NO_LINES: Final = ("utf-16", "utf-32")
+NO_LINES: Final = ("utf-16", "utf-32")
 
 
 class RewriteError(Exception):
@@ -57,7 +55,6 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     value: bytes
     element: str
-    start: int
     #: The destination, when it is to be tracked.
     url: str | None
     reason: str | None
@@ -82,16 +79,6 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
     long: bool = False
 
 
-class Judgement(NamedTuple):
-    """How the links of a mail are judged: the settings, and the numbers given to the destinations so far."""
-
-    clicks: bool
-    text_links: bool
-    skip: tuple[str, ...]
-    public_url: str
-    numbers: dict[str, int]
-
-
 def open_leaf(content: bytes, part: Part, reason: Reason | None) -> Leaf:
     """Return *part* decoded; *reason* is why its links are not wrapped, if they are not."""
     raw = content[part.body_start : part.body_end]
@@ -105,7 +92,7 @@ def open_leaf(content: bytes, part: Part, reason: Reason | None) -> Leaf:
         reason = reason or Reason.UNKNOWN_CHARSET
     elif reason is None and not body.strip():
         reason = Reason.EMPTY
-    may_fold = charset and not (part.encoding in _IDENTITY and charset.codec.startswith(_NO_LINES))
+    may_fold = charset and not (part.encoding in IDENTITY and charset.codec.startswith(NO_LINES))
     return Leaf(part=part, raw=raw, body=body, reason=reason, long=bool(may_fold) and has_long_line(raw))
 
 
@@ -115,122 +102,11 @@ def _decoded(encoding: str, raw: bytes) -> bytes | Reason:
             body = decode_base64(raw)
         case "quoted-printable":
             body = decode_qp(raw)
-        case _ if encoding in _IDENTITY:
+        case _ if encoding in IDENTITY:
             return raw
         case _:
             return Reason.UNKNOWN_ENCODING
     return Reason.UNDECODABLE if body is None else body
-
-
-def scan_leaf(leaf: Leaf, judgement: Judgement) -> Leaf:
-    """Return *leaf* with its links found and judged."""
-    charset = charset_of(leaf.part.parameters.get("charset"))
-    if leaf.reason or leaf.body is None or charset is None:
-        return leaf
-    if charset.wide:
-        return _scan_wide(leaf, leaf.body, charset, judgement)
-    return _scanned(leaf, leaf.body, charset.codec, judgement)
-
-
-def _left_alone(leaf: Leaf, reason: Reason) -> Leaf:
-    return Leaf(part=leaf.part, raw=leaf.raw, reason=reason)
-
-
-def _scanned(leaf: Leaf, octets: bytes, codec: str, judgement: Judgement) -> Leaf:
-    if leaf.part.kind == "text/plain":
-        return _scan_text(leaf, octets, codec, judgement)
-    try:
-        seen = html.scan(octets)
-    except html.ScanLimitError:
-        return _left_alone(leaf, Reason.HTML_LIMIT)
-    marks: list[Mark] = []
-    found: list[Found] = []
-    for href in seen.hrefs:
-        verdict, mark = _judged(href, octets, codec, judgement)
-        found.append(
-            Found(
-                value=href.value,
-                element=href.element,
-                start=href.start,
-                url=verdict.url,
-                reason=verdict.reason,
-            )
-        )
-        if mark:
-            marks.append(mark)
-    marks.sort()
-    return msgspec.structs.replace(leaf, marks=tuple(marks), found=tuple(found), pixel_at=seen.pixel_at)
-
-
-class _Decision(NamedTuple):
-    url: str | None
-    reason: str | None
-
-
-def _judged(href: html.Href, octets: bytes, codec: str, judgement: Judgement) -> tuple[_Decision, Mark | None]:
-    if not judgement.clicks:
-        return _Decision(None, Reason.CLICKS_OFF), None
-    if href.opt_out is not None:
-        start, end = href.opt_out
-        return _Decision(None, links.LinkReason.OPT_OUT), Mark(start, end, CONSTANT)
-    verdict = links.judge(href.value, charset=codec, skip=judgement.skip, public_url=judgement.public_url)
-    if verdict.url is not None:
-        number = judgement.numbers.setdefault(verdict.url, len(judgement.numbers))
-        return _Decision(verdict.url, None), Mark(href.start, href.end, number)
-    if verdict.reason == links.LinkReason.NOTRACK:
-        written = octets[href.start : href.end]
-        new = written.replace(href.value, links.strip_notrack(href.value), 1)
-        return _Decision(None, verdict.reason), Mark(href.start, href.end, CONSTANT, new)
-    return _Decision(None, verdict.reason), None
-
-
-def _scan_text(leaf: Leaf, octets: bytes, codec: str, judgement: Judgement) -> Leaf:
-    marks: list[Mark] = []
-    found: list[Found] = []
-    for start, end in text.scan(octets, charset=codec):
-        value = octets[start:end]
-        url: str | None = None
-        reason: str | None = Reason.CLICKS_OFF
-        if judgement.clicks:
-            try:
-                verdict = links.judge_url(value.decode(codec), skip=judgement.skip, public_url=judgement.public_url)
-                url, reason = verdict.url, verdict.reason
-            except UnicodeDecodeError:
-                reason = Reason.UNDECODABLE
-        if url is not None:
-            marks.append(Mark(start, end, judgement.numbers.setdefault(url, len(judgement.numbers))))
-        found.append(Found(value=value, element="text", start=start, url=url, reason=reason))
-    return msgspec.structs.replace(leaf, marks=tuple(marks), found=tuple(found))
-
-
-def _scan_wide(leaf: Leaf, body: bytes, charset: Charset, judgement: Judgement) -> Leaf:
-    codec = exact_codec(charset, body)
-    if codec is None or (leaf.part.encoding in _IDENTITY and charset.codec.startswith(_NO_LINES)):
-        return _left_alone(leaf, Reason.UNDECODABLE)
-    try:
-        letters = body.decode(codec).encode()
-    except UnicodeError:
-        return _left_alone(leaf, Reason.UNDECODABLE)
-    leaf = _scanned(leaf, letters, "utf-8", judgement)
-    cuts = sorted({0, len(letters), max(leaf.pixel_at, 0)}.union(*((m.start, m.end) for m in leaf.marks)))
-    # Every piece is encoded alone. If that gives the body back, each cut is a place where the codec's state is the
-    # initial one, and the edits can be made there in octets.
-    places = {0: 0}
-    pieces: list[bytes] = []
-    try:
-        for start, end in pairwise(cuts):
-            pieces.append(letters[start:end].decode().encode(codec))
-            places[end] = places[start] + len(pieces[-1])
-    except UnicodeError:
-        pieces.clear()
-    if b"".join(pieces) != body:
-        return msgspec.structs.replace(leaf, reason=Reason.CHARSET_ROUND_TRIP, marks=(), found=(), pixel_at=-1)
-    return msgspec.structs.replace(
-        leaf,
-        codec=codec,
-        marks=tuple(Mark(places[m.start], places[m.end], m.link, m.new.decode().encode(codec)) for m in leaf.marks),
-        pixel_at=places[leaf.pixel_at] if leaf.pixel_at >= 0 else -1,
-    )
 
 
 def place_leaf(leaf: Leaf, *, pixel: bool) -> Leaf:
@@ -247,7 +123,8 @@ def place_leaf(leaf: Leaf, *, pixel: bool) -> Leaf:
 class Values(NamedTuple):
     """What the marks become for one recipient: the pixel, and per link its URL and its quoted attribute value."""
 
-    pixel: bytes
+    #: None: this recipient's pixel is in the part already.
+    pixel: bytes | None
     urls: dict[int, bytes | None]
     attributes: dict[int, bytes | None]
 

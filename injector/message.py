@@ -16,6 +16,7 @@ MAX_PARTS: Final = 500
 MAX_DEPTH: Final = 50
 
 _IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
+_READ: Final = frozenset({"content-type", "content-transfer-encoding", "content-disposition", "content-id"})
 _TOKEN: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~")
 
 
@@ -224,7 +225,7 @@ class _Walk:
         elif block.over_limit:
             reason = Reason.HEADER_LIMIT
         for field in block.fields:
-            if field.name.startswith("content-"):
+            if field.name in _READ:
                 first = fields.setdefault(field.name, field)
                 if first is not field and self._text(first) != self._text(field):
                     reason = reason or Reason.AMBIGUOUS_HEADER

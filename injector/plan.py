@@ -12,6 +12,7 @@ import msgspec
 
 from injector import links
 from injector.encodings import Splice, splice, undo
+from injector.find import Judgement, scan_leaf
 from injector.headers import (
     LIST_UNSUBSCRIBE,
     HeaderEdits,
@@ -19,13 +20,14 @@ from injector.headers import (
     sealed_splices,
     unsubscribe_lines,
 )
-from injector.leaf import Judgement, Leaf, RewriteError, Values, open_leaf, place_leaf, render_leaf, scan_leaf
+from injector.leaf import Leaf, RewriteError, Values, open_leaf, place_leaf, render_leaf
 from injector.message import Mail
 from injector.policy import INLINE_PGP, SEAL_FIELDS, is_automatic, mail_reason, part_reason, sealed
 from injector.skip import Reason
 
 # Out of the flow and one pixel wide: nothing moves, and no client treats it as hidden content.
 _PIXEL_STYLE: Final = b"position:absolute;width:1px;height:1px;margin:0;padding:0;border:0"
+_PLAIN: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/?"
 _TRACK_HEADER: Final = "x-outrider-track"
 _NO_UNSUBSCRIBE: Final = frozenset({Reason.DKIM_SIGNED, Reason.REPORT, Reason.AUTO_SUBMITTED})
 
@@ -159,15 +161,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return header_splices(self.mail, edits, extra=extra, strip=strip)
 
     def _values(self, minter: Minter) -> Values:
-        pixel = b""
+        pixel: bytes | None = None
         if self.pixel_part is not None:
-            source = links.attribute(minter.open())
-            pixel = b'<img src=%s width="1" height="1" alt="" style="%s">' % (source, _PIXEL_STYLE)
+            source = _attribute(minter.open())
+            # The same recipient's pixel is there already when a message passes twice.
+            if not any(leaf.body and source in leaf.body for leaf in self.leaves if leaf.pixel_at >= 0):
+                pixel = b'<img src=%s width="1" height="1" alt="" style="%s">' % (source, _PIXEL_STYLE)
         minted = {link.number: minter.click(link.number, link.url) for link in self.links}
         return Values(
             pixel=pixel,
             urls={number: None if url is None else url.encode("ascii") for number, url in minted.items()},
-            attributes={number: None if url is None else links.attribute(url) for number, url in minted.items()},
+            attributes={number: None if url is None else _attribute(url) for number, url in minted.items()},
         )
 
 
@@ -262,6 +266,12 @@ def _why_nothing(leaves: list[Leaf], *, tracking: bool) -> Reason:
         if leaf.reason:
             return leaf.reason
     return Reason.NOTHING_TO_TRACK if shown else Reason.NO_HTML
+
+
+def _attribute(url: str) -> bytes:
+    # Ours hold nothing to escape; looking is cheaper than escaping.
+    octets = url.encode("ascii")
+    return links.attribute(url) if octets.translate(None, _PLAIN) else b'"' + octets + b'"'
 
 
 def _place(edit: Splice) -> tuple[int, int]:

@@ -8,8 +8,8 @@ import msgspec
 
 from ledger.store import Ledger, Session
 
-#: Of so many of its newest sent messages a campaign's `correlated_ratio` is taken: exact below, a sample above.
-CORRELATED_SAMPLE = 2000
+#: Of so many of its newest messages a campaign's `correlated_ratio` is taken: exact below, a sample above.
+CORRELATED_SAMPLE = 1000
 
 _FOLD_LIMIT = 50_000
 

@@ -52,6 +52,12 @@ async def make_partitions(ledger: Ledger, today: date) -> None:
     await ledger.execute("make_partitions", today)
 
 
+async def forget_the_past(ledger: Ledger) -> None:
+    """Drop what only the past needed: ended processes, and the ids of events whose copies cannot arrive any more."""
+    await ledger.execute("forget_processes")
+    await ledger.execute("forget_seen")
+
+
 async def check_keys(ledger: Ledger, *, identity: bytes, signing: Sequence[bytes]) -> None:
     """Raise `UnknownKeyError` unless the keys belong to this ledger; remember them.
 

@@ -44,8 +44,17 @@ SELECT fingerprint FROM keyring WHERE purpose = $1;
 INSERT INTO keyring (purpose, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING;
 
 -- name: make_partitions
--- Make the partitions of bodies (days) and events (months) that the next days need; twice is once.
+-- Make the partitions of bodies (days) and events (months) that are needed next, drop spent ones; twice is once.
 SELECT make_partitions($1::date);
+
+-- name: forget_processes
+-- Forget processes that ended long ago and hold nothing.
+DELETE FROM process p
+WHERE p.lease_until < now() - interval '1 day' AND NOT EXISTS (SELECT FROM delivery d WHERE d.worker = p.id);
+
+-- name: forget_seen
+-- Forget which events were recorded more than 60 days ago: no copy of them can still arrive.
+DELETE FROM event_seen WHERE at < now() - interval '60 days';
 
 -- == mail in (ledger/mail.py) ==
 
@@ -573,6 +582,10 @@ FROM unnest($1::bigint[]) AS asked (message) CROSS JOIN LATERAL (
 ) e
 ORDER BY e.message, e.occurred_at, e.recorded_at, e.id;
 
+-- name: report_messages_of_campaign
+-- Up to $2 messages of a campaign.
+SELECT id FROM message WHERE campaign = $1 LIMIT $2;
+
 -- name: report_events
 -- Events, newest recorded first, with the message that each tells of; each filter is null or must hold.
 SELECT
@@ -585,9 +598,24 @@ WHERE ($1::timestamptz IS NULL OR (e.recorded_at, e.id) < ($1, $2::bigint))
     AND ($3::bigint IS NULL OR m.campaign = $3)
     AND ($4::text IS NULL OR m.source = $4)
     AND ($5::text IS NULL OR e.type = $5)
-    AND ($6::bigint[] IS NULL OR e.message = ANY($6))
-    AND ($7::timestamptz IS NULL OR e.recorded_at >= $7)
-ORDER BY e.recorded_at DESC, e.id DESC LIMIT $8;
+    AND ($6::timestamptz IS NULL OR e.recorded_at >= $6)
+ORDER BY e.recorded_at DESC, e.id DESC LIMIT $7;
+
+-- name: report_events_of
+-- The same for the events of messages $8 alone, message by message: walking back in time to few messages would read all others.
+SELECT
+    e.id, e.recorded_at, e.type, e.source, e.occurred_at, e.url, e.machine, e.reason, e.verdict,
+    m.key, m.message_id, m.recipient, c.campaign_id
+FROM unnest($8::bigint[]) AS asked (message)
+CROSS JOIN LATERAL (SELECT * FROM event WHERE event.message = asked.message OFFSET 0) e
+JOIN message m ON m.id = asked.message
+LEFT JOIN campaign c ON c.id = m.campaign
+WHERE ($1::timestamptz IS NULL OR (e.recorded_at, e.id) < ($1, $2::bigint))
+    AND ($3::bigint IS NULL OR m.campaign = $3)
+    AND ($4::text IS NULL OR m.source = $4)
+    AND ($5::text IS NULL OR e.type = $5)
+    AND ($6::timestamptz IS NULL OR e.recorded_at >= $6)
+ORDER BY e.recorded_at DESC, e.id DESC LIMIT $7;
 
 -- name: report_campaigns
 -- Campaigns, newest first; each filter is null or must hold.
@@ -618,17 +646,17 @@ SELECT
 FROM outbox WHERE campaign = ANY($1::bigint[]) GROUP BY campaign;
 
 -- name: report_correlated
--- Of the newest $2 sent messages of each of these campaigns: how many carry an id of ours, or came with one that we know.
-SELECT
-    asked.campaign, count(*) AS sent,
-    count(*) FILTER (WHERE sample.reason IS DISTINCT FROM 'dkim_signed' OR sample.original_message_id IS NOT NULL) AS named
-FROM unnest($1::bigint[]) AS asked (campaign) CROSS JOIN LATERAL (
-    SELECT m.reason, m.original_message_id
-    FROM message m JOIN delivery d ON d.message = m.id
-    WHERE m.campaign = asked.campaign AND d.status = 'sent'
-    ORDER BY m.id DESC LIMIT $2
-) sample
-GROUP BY asked.campaign;
+-- Of the newest $2 messages of each of these campaigns: how many are sent, and of them carry an id of ours or came with one that we know.
+WITH sample AS MATERIALIZED (
+    SELECT asked.campaign, newest.*
+    FROM unnest($1::bigint[]) AS asked (campaign) CROSS JOIN LATERAL (
+        SELECT m.id, m.reason IS DISTINCT FROM 'dkim_signed' OR m.original_message_id IS NOT NULL AS named
+        FROM message m WHERE m.campaign = asked.campaign ORDER BY m.id DESC LIMIT $2
+    ) newest
+)
+SELECT s.campaign, count(*) AS sent, count(*) FILTER (WHERE s.named) AS named
+FROM sample s JOIN delivery d ON d.message = s.id AND d.status = 'sent'
+GROUP BY s.campaign;
 
 -- name: report_untouched
 -- The newest $2 messages, of campaign $1 when it is given, by what was injected or why not.

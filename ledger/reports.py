@@ -18,6 +18,9 @@ from ledger.store import Ledger, Record
 EVENTS_IN_LIST = 50
 EVENTS_IN_MESSAGE = 1000
 
+# Events of so many messages are found by the messages; of more, by walking back in time.
+_FEW_MESSAGES = 20_000
+
 
 class DeliveryStatus(StrEnum):
     """Where a message stands."""
@@ -206,17 +209,14 @@ async def events(
         if wanted.recipient_index is not None:
             rows = await session.fetch("report_messages_of_recipient", wanted.recipient_index)
             ids = _both(ids, tuple(row["id"] for row in rows))
-        recorded_at, position = before or (None, None)
-        rows = await session.fetch(
-            "report_events",
-            recorded_at,
-            position,
-            wanted.campaign,
-            wanted.source,
-            wanted.type,
-            ids,
-            wanted.since,
-            limit + 1,
+        if ids is None and wanted.campaign is not None:
+            rows = await session.fetch("report_messages_of_campaign", wanted.campaign, _FEW_MESSAGES + 1)
+            ids = tuple(row["id"] for row in rows) if len(rows) <= _FEW_MESSAGES else None
+        filters = (*(before or (None, None)), wanted.campaign, wanted.source, wanted.type, wanted.since, limit + 1)
+        rows = (
+            await session.fetch("report_events", *filters)
+            if ids is None
+            else await session.fetch("report_events_of", *filters, ids)
         )
     shown = rows[:limit]
     return EventPage(

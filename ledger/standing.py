@@ -59,14 +59,13 @@ async def standing(ledger: Ledger) -> Standing:
         queue = await session.fetchrow("queue_depth")
         outbox = await session.fetchrow("outbox_depth")
         processes = await session.fetch("report_processes")
-        unmatched_rows = await session.fetch("report_unmatched_counts")
     return Standing(
         processes={row["role"]: row["processes"] for row in processes},
         queued=0 if queue is None else queue["waiting"],
         oldest_seconds=0.0 if queue is None else queue["oldest_seconds"] or 0.0,
         ams_pending=0 if outbox is None else outbox["pending"],
         ams_parked=0 if outbox is None else outbox["parked"],
-        unmatched=tuple(msgspec.convert(dict(row), UnmatchedCount) for row in unmatched_rows),
+        unmatched=await unmatched_counts(ledger),
         tracking=await tracking(ledger, None),
     )
 
@@ -77,6 +76,12 @@ async def tracking(ledger: Ledger, campaign: int | None) -> tuple[Share, ...]:
         await session.execute("plan_afresh")
         rows = await session.fetch("report_untouched", campaign, UNTOUCHED_SAMPLE)
     return tuple(msgspec.convert(dict(row), Share) for row in rows)
+
+
+async def unmatched_counts(ledger: Ledger) -> tuple[UnmatchedCount, ...]:
+    """Return how many events stand parked, by who told them and why."""
+    rows = await ledger.fetch("report_unmatched_counts")
+    return tuple(msgspec.convert(dict(row), UnmatchedCount) for row in rows)
 
 
 async def unmatched(

@@ -188,6 +188,9 @@ CREATE TABLE event_seen (
     at     timestamptz NOT NULL DEFAULT now()
 );
 
+-- Only ever asked for the oldest, and written in order.
+CREATE INDEX event_seen_at_idx ON event_seen USING brin (at);
+
 -- What matched nothing yet, with its reason; tried again when a correlation appears.
 CREATE TABLE parked_event (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -238,6 +241,8 @@ CREATE TABLE ams_mailing (
 CREATE FUNCTION make_partitions(today date) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     first date;
+    old text;
+    used boolean;
 BEGIN
     PERFORM pg_advisory_xact_lock(1869968498);
     FOR i IN 0..2 LOOP
@@ -254,6 +259,15 @@ BEGIN
             AND NOT EXISTS (SELECT FROM event_default WHERE recorded_at >= first AND recorded_at < first + interval '1 month') THEN
             EXECUTE format('CREATE TABLE %I PARTITION OF event FOR VALUES FROM (%L) TO (%L)',
                 'event_' || to_char(first, 'YYYYMM'), first::timestamptz, (first + interval '1 month')::timestamptz);
+        END IF;
+    END LOOP;
+    -- Days whose bodies are all freed.
+    FOR old IN SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+        WHERE inhparent = 'body'::regclass AND relname ~ '^body_[0-9]{8}$'
+        AND relname < 'body_' || to_char(today - 1, 'YYYYMMDD') LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %I)', old) INTO used;
+        IF NOT used THEN
+            EXECUTE format('DROP TABLE %I', old);
         END IF;
     END LOOP;
 END

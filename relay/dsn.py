@@ -5,16 +5,19 @@ ever answers a notification.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.message import EmailMessage, Message
-from email.policy import SMTP
+from email.policy import SMTP, compat32
 from email.utils import format_datetime
 
 import msgspec
 
 # The original's header block is returned, cut; its body is the sender's already.
 _HEADER_OCTETS = 20_000
+
+# Fields as they are: the modern policy would read meaning into them, and fold.
+_PLAIN = compat32.clone(linesep="\r\n", max_line_length=0)
 
 _ENHANCED = re.compile(r"\A(?:\d{3}[ -])?([245]\.\d{1,3}\.\d{1,3})\b")
 
@@ -64,21 +67,32 @@ def _words(failures: Sequence[Failure], hostname: str) -> str:
 
 def _status(failures: Sequence[Failure], hostname: str, upstream: str) -> Message:
     # RFC 3464 2.1: the body is groups of fields, the message's own first.
-    groups = [f"Reporting-MTA: dns; {hostname}\r\n"]
+    groups: list[Message | str] = [_group({"Reporting-MTA": f"dns; {hostname}"})]
     for failure in failures:
         kind = "rfc822" if failure.recipient.isascii() else "utf-8"
         match = _ENHANCED.match(failure.text)
         groups.append(
-            f"Final-Recipient: {kind}; {failure.recipient}\r\n"
-            "Action: failed\r\n"
-            f"Status: {match[1] if match is not None and match[1][0] == '5' else '5.0.0'}\r\n"
-            f"Remote-MTA: dns; {upstream.rpartition(':')[0] or upstream}\r\n"
-            f"Diagnostic-Code: smtp; {failure.code} {_one_line(failure.text)}\r\n"
+            _group(
+                {
+                    "Final-Recipient": f"{kind}; {failure.recipient}",
+                    "Action": "failed",
+                    "Status": match[1] if match is not None and match[1][0] == "5" else "5.0.0",
+                    "Remote-MTA": f"dns; {upstream.rpartition(':')[0] or upstream}",
+                    "Diagnostic-Code": f"smtp; {failure.code} {_one_line(failure.text)}",
+                }
+            )
         )
-    part = Message(policy=SMTP)
+    part = Message(policy=_PLAIN)
     part["Content-Type"] = "message/delivery-status"
-    part.set_payload("\r\n".join(groups).encode("ascii", "replace").decode("ascii"))
+    part.set_payload(groups)
     return part
+
+
+def _group(fields: Mapping[str, str]) -> Message:
+    group = Message(policy=_PLAIN)
+    for name, value in fields.items():
+        group[name] = value.encode("ascii", "backslashreplace").decode("ascii")
+    return group
 
 
 def _one_line(text: str) -> str:

@@ -6,8 +6,9 @@ after settings changed and keys rotated.
 
 import hashlib
 
-import injector
 import msgspec
+
+import injector
 from injector.tokens import Keyring, Purpose
 
 #: Rises when the same profile would render other bytes than before.

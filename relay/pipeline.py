@@ -7,7 +7,6 @@ VERDICT_WAIT; whatever is not decided by then is stored. Whoever hangs up meanwh
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-import msgspec
 import structlog
 from prometheus_client import Counter, Histogram
 
@@ -230,7 +229,7 @@ class Pipeline:
             for flight in undecided
         ]
         entries += [Queued(id=one.id, dotted=False, wait=0.0, reply=None) for one in held]
-        envelope = msgspec.msgpack.encode(msgspec.structs.replace(draft.submission, content=b"", recipients=()))
+        envelope = stamp.stored(draft)
         await patiently(
             lambda: self._ledger.queue(
                 entries,

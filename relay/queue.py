@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime
 
-import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
 
@@ -21,7 +20,6 @@ from ledger.store import UNAVAILABLE
 from relay import stamp
 from relay.forward import Forwarder
 from relay.inject import Profile, UrlMinter, decode_profile
-from relay.intake import Submission
 from relay.settings import RelaySettings
 from relay.stamp import Addressed, Draft
 from relay.upstream import Letter, Outcome, Verdict
@@ -75,20 +73,23 @@ class Queue:
         self._freed = asyncio.Event()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Work until *stopping*, then finish what is in hand."""
-        try:
-            while not stopping.is_set():
-                claimed = await self._claim()
-                for due in claimed:
-                    self._start(due)
-                if not claimed:
-                    await _wait_for(stopping, _IDLE)
-                elif len(self._tasks) >= _IN_HAND:
-                    self._freed.clear()
-                    await self._freed.wait()
-        finally:
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+        """Claim and start work until *stopping*; `close` finishes what is in hand."""
+        while not stopping.is_set():
+            claimed = await self._claim()
+            for due in claimed:
+                self._start(due)
+            if not claimed:
+                await _wait_for(stopping, _IDLE)
+            elif len(self._tasks) >= _IN_HAND:
+                self._freed.clear()
+                await self._freed.wait()
+
+    async def close(self, *, patience: float) -> None:
+        """Wait up to *patience* seconds for what is in hand; the rest is taken over when this process is gone."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=patience)
+        for task in self._tasks:
+            task.cancel()
 
     async def observe(self) -> None:
         """Set the queue's gauges."""
@@ -177,10 +178,14 @@ class Queue:
         profile = await self._profile(stored.profile)
         if profile is None:
             return None
-        envelope = msgspec.msgpack.decode(stored.envelope, type=Submission)
-        submission = msgspec.structs.replace(envelope, content=stored.content)
+        submission, campaign = stamp.unstored(stored.envelope, stored.content)
         draft = await asyncio.to_thread(
-            stamp.draft_of, submission, settings=self._settings, ams_headers=self._ams_headers, profile=profile
+            stamp.draft_of,
+            submission,
+            settings=self._settings,
+            ams_headers=self._ams_headers,
+            profile=profile,
+            campaign=campaign,
         )
         self._drafts[day, body] = draft
         while len(self._drafts) > _READ:

@@ -63,11 +63,12 @@ class DataReader:
 
     def result(self) -> bytes | Reply:
         """Return the content, or the reply that refuses it; only after `feed` has returned a number."""
-        if self._octets > self._max_bytes:
-            return replies.TOO_BIG
         if self._refusal is not None:
             return self._refusal
-        content = b"".join(self._blocks)[2:]
+        if self._octets > self._max_bytes:
+            return replies.TOO_BIG
+        self._blocks[0] = self._blocks[0][2:]  # The line end that stood before the first line.
+        content = b"".join(self._blocks)
         self._blocks.clear()
         header_end = content.find(b"\r\n\r\n", 0, _HEADER_OCTETS)
         header = content[: header_end if header_end >= 0 else _HEADER_OCTETS]
@@ -90,5 +91,5 @@ class DataReader:
         self._octets += len(normal)
         if self._octets > self._max_bytes or self._refusal is not None:
             self._blocks.clear()
-        else:
+        elif normal:
             self._blocks.append(normal)

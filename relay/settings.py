@@ -91,3 +91,7 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         str, Meta(description="Right side of the stamped Message-ID; empty: the From domain.")
     ] = ""
     hostname: Annotated[str, Meta(description="Our name in the banner, EHLO and Received; empty: this machine's.")] = ""
+
+    def __repr__(self) -> str:
+        """Show no more than that: the rest holds secrets."""
+        return f"RelaySettings(listen={self.listen!r})"

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable
 from email.utils import format_datetime
 
-import injector
 import msgspec
+
+import injector
 from ledger import ids
 from ledger.ids import MessageId, MessageKey
-
 from relay.campaign import Campaign, campaign_of
 from relay.inject import Profile, UrlMinter
 from relay.intake import Submission
@@ -57,10 +57,25 @@ class Addressed(msgspec.Struct, frozen=True, kw_only=True):
     message_id: MessageId
 
 
-def draft_of(submission: Submission, *, settings: RelaySettings, ams_headers: Iterable[str], profile: Profile) -> Draft:
-    """Read *submission* once."""
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a submission beside its content, so that a retry sends what the first try would have sent."""
+
+    submission: Submission
+    campaign: Campaign
+
+
+def draft_of(
+    submission: Submission,
+    *,
+    settings: RelaySettings,
+    ams_headers: Iterable[str],
+    profile: Profile,
+    campaign: Campaign | None = None,
+) -> Draft:
+    """Read *submission* once; a stored one comes with the *campaign* that was read then."""
     mail = injector.parse(submission.content)
-    campaign = campaign_of(mail.headers, names=settings.campaign_headers, ams_names=tuple(ams_headers))
+    if campaign is None:
+        campaign = campaign_of(mail.headers, names=settings.campaign_headers, ams_names=tuple(ams_headers))
     plan = injector.plan(mail, profile.options, campaign=campaign.id is not None)
     original_id = _original_id(mail.headers.first("Message-ID"))
     return Draft(
@@ -101,6 +116,18 @@ def address(draft: Draft, recipient: str, *, identity_key: bytes, generation: in
     )
 
 
+def stored(draft: Draft) -> bytes:
+    """Return what is kept of *draft* beside its content."""
+    submission = msgspec.structs.replace(draft.submission, content=b"", recipients=())
+    return msgspec.msgpack.encode(Stored(submission=submission, campaign=draft.campaign))
+
+
+def unstored(envelope: bytes, content: bytes) -> tuple[Submission, Campaign]:
+    """Return what `stored` kept, with its content."""
+    kept = msgspec.msgpack.decode(envelope, type=Stored)
+    return msgspec.structs.replace(kept.submission, content=content), kept.campaign
+
+
 def unique_recipients(recipients: Iterable[str]) -> list[str]:
     """Return *recipients* in order, those that normalise to one address once: they are one message."""
     first: dict[str, str] = {}
@@ -111,12 +138,18 @@ def unique_recipients(recipients: Iterable[str]) -> list[str]:
 
 def render(draft: Draft, addressed: Addressed, minter: UrlMinter) -> injector.Rendered:
     """Return the bytes that leave for one recipient; the same every time."""
-    edits = injector.HeaderEdits(
+    return draft.plan.render(minter, header_edits(draft, addressed))
+
+
+def header_edits(draft: Draft, addressed: Addressed) -> injector.HeaderEdits:
+    """Return what changes in the header of one recipient's message."""
+    # Read from the id itself: settings may have changed since it was given.
+    keeps_id = draft.plan.keeps_message_id or addressed.message_id == draft.original_id
+    return injector.HeaderEdits(
         prepend=(received_line(draft, addressed),),
-        set_message_id=None if draft.keeps_id else f"<{addressed.message_id}>".encode("ascii", "replace"),
+        set_message_id=None if keeps_id else f"<{addressed.message_id}>".encode("ascii", "replace"),
         remove=("Bcc", "Resent-Bcc", *draft.profile.strip),
     )
-    return draft.plan.render(minter, edits)
 
 
 def received_line(draft: Draft, addressed: Addressed) -> bytes:

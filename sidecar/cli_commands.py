@@ -92,10 +92,18 @@ def _demo(given: argparse.Namespace) -> int:
         return main(settings, exit_when_done=given.exit)
 
 
+def _answer_alone(command: str) -> None:
+    """Keep standard output for the answer: a pipe reads it."""
+    from sidecar.logs import configure_command
+
+    configure_command(command)
+
+
 def _migrate(given: argparse.Namespace) -> int:
     settings = _load(given).settings
 
     async def migrated() -> list[str]:
+        _answer_alone(given.command)
         from ledger.schema import migrate
         from sidecar.reach import reachable
 
@@ -142,6 +150,7 @@ def _report(name: str) -> Callable[[argparse.Namespace], int]:
         settings = _load(given).settings
 
         async def reported() -> int:
+            _answer_alone(given.command)
             from sidecar import reports_cli
             from sidecar.reach import reachable
 

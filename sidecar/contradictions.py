@@ -135,7 +135,7 @@ def _upstream(settings: Settings, spell: Spell) -> Iterator[Problem]:
         # The URL parser would show what stands before the host.
         yield _one("relay.upstream", spell, "expected ASCII; percent-encode special characters of a password")
         return
-    from relay.upstream import parse
+    from relay.upstream_address import parse
 
     try:
         upstream = parse(text)

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-import injector
 from injector.explain import Report, explain, render_text
 from relay import stamp
 from relay.campaign import Campaign
@@ -57,11 +56,7 @@ def explanation(content: bytes, settings: Settings, *, now: datetime) -> Explana
         _submission(content, now), settings=settings.relay, ams_headers=settings.ams.headers, profile=profile
     )
     addressed = stamp.address(draft, _RECIPIENT, identity_key=_SAMPLE_KEY, generation=0)
-    edits = injector.HeaderEdits(
-        prepend=(stamp.received_line(draft, addressed),),
-        set_message_id=None if draft.keeps_id else f"<{addressed.message_id}>".encode("ascii", "replace"),
-        remove=("Bcc", "Resent-Bcc", *profile.strip),
-    )
+    edits = stamp.header_edits(draft, addressed)
     report = explain(content, options, campaign=draft.campaign.id is not None, edits=edits)
     return Explanation(campaign=draft.campaign, report=report)
 

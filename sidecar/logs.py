@@ -47,8 +47,19 @@ _Failure = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def configure(role: str = "outrider", *, stream: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Send every log line of this process to *stream* (standard error), marked with *role*."""
-    out = sys.stderr if stream is None else stream
+    """Send every log line of this process to *stream* (standard error), marked with *role*.
+
+    For a process that logs all day: its loggers keep what is configured when they are first used.
+    """
+    _configure(role, sys.stderr if stream is None else stream, level=level, keep=True)
+
+
+def configure_command(name: str, *, stream: TextIO | None = None) -> None:
+    """Let a command that prints an answer say nothing but what goes wrong, on *stream* (standard error)."""
+    _configure(name, sys.stderr if stream is None else stream, level=logging.WARNING, keep=False)
+
+
+def _configure(role: str, out: TextIO, *, level: int, keep: bool) -> None:
     renderer: Callable[[Any, str, _Entry], str] = structlog.dev.ConsoleRenderer() if out.isatty() else _json
     structlog.configure(
         processors=[
@@ -62,7 +73,7 @@ def configure(role: str = "outrider", *, stream: TextIO | None = None, level: in
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(out),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=keep,
     )
     _listen_to_libraries()
     sys.excepthook = _log_crash

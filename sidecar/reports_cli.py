@@ -119,7 +119,7 @@ async def sync_counts(settings: Settings, given: argparse.Namespace) -> int:
 async def unmatched(settings: Settings, given: argparse.Namespace) -> int:
     """List parked events, newest first, with their reason."""
     async with open_ledger(settings.database_url, connections=2) as ledger:
-        counts = (await whole.standing(ledger)).unmatched
+        counts = await whole.unmatched_counts(ledger)
         parked = await whole.unmatched(ledger, limit=given.limit)
     if given.json:
         _json({"unmatched": parked, "counts": counts})

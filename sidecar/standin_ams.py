@@ -59,6 +59,8 @@ class ReceivedCall(msgspec.Struct, frozen=True, kw_only=True):
     items: int
     #: The body's octets.
     size: int
+    #: What was wrong with AMS then.
+    fault: Fault
 
 
 class _CallError(Exception):
@@ -143,7 +145,9 @@ class StandinAms:
         method, params, call_id = call["method"], call["params"], call["id"]
         items = params.get("opensClicksData", [])
         mailing = params.get("mailingID")
-        self.calls.append(ReceivedCall(method=method, id=call_id, mailing=mailing, items=len(items), size=len(body)))
+        self.calls.append(
+            ReceivedCall(method=method, id=call_id, mailing=mailing, items=len(items), size=len(body), fault=self.fault)
+        )
         match self.fault:
             case Fault.HTML:
                 return web.Response(text="<!doctype html><title>Log in</title>", content_type="text/html")

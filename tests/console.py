@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp.test_utils import TestClient, TestServer
@@ -16,6 +17,9 @@ from tests.rows import IDENTITY
 TOKEN = "a-console-token-made-up-for-tests"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 PUBLIC_URL = "https://click.example.com"
+
+#: A ledger that nobody can reach: what a console answers then, it answers by itself.
+NOWHERE = "postgresql://postgres:hunter2@127.0.0.1:1/nowhere"
 
 Client = TestClient[Request, Application]
 
@@ -41,3 +45,11 @@ async def console(
         )
         async with TestClient(TestServer(app), cookie_jar=aiohttp.DummyCookieJar()) as client:
             yield client
+
+
+async def get(client: Client, path: str, status: int = 200) -> Any:
+    """Return the JSON of an answer that has this status."""
+    answer = await client.get(path, headers=BEARER)
+    assert answer.status == status, await answer.text()
+    assert answer.content_type == "application/json"
+    return await answer.json()

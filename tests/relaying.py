@@ -13,11 +13,13 @@ from ledger.store import Ledger, open_ledger
 from relay.forward import Forwarder, Upstream
 from relay.inject import Profile
 from relay.intake import Submission
+from relay.notify import notice_of
 from relay.pipeline import Pipeline
 from relay.queue import Queue
 from relay.settings import RelaySettings
 from relay.stamp import Draft
-from relay.upstream import SmtpUpstream, Verdict, parse
+from relay.upstream import SmtpUpstream, Verdict
+from relay.upstream_address import parse
 
 IDENTITY = b"a test's identity key"
 SIGNING = b"a test's signing key"
@@ -60,8 +62,11 @@ class Relay:
             on_refused=self._on_refused,
         )
 
-    async def _on_refused(self, _draft: Draft, refused: Sequence[tuple[str, Verdict]]) -> None:
+    async def _on_refused(self, draft: Draft, refused: Sequence[tuple[str, Verdict]]) -> None:
         self.refused += refused
+        notice = notice_of(draft, refused, upstream=self.forwarder.upstream_name, now=datetime.now(UTC))
+        if notice is not None:
+            await self.pipeline.accept(notice)
 
     async def statuses(self) -> list[str]:
         """Return the state of every message, oldest first."""
@@ -89,6 +94,7 @@ async def relaying(
         try:
             yield relay
         finally:
+            await relay.queue.close(patience=5.0)
             await relay.pipeline.close(patience=5.0)
             await relay.forwarder.close(patience=5.0)
             await relay.mail.close()

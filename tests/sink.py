@@ -70,7 +70,8 @@ class Sink:
             elif verb == "STARTTLS":
                 say("220 Go")
                 await writer.drain()
-                await writer.start_tls(self.tls)  # type: ignore[arg-type] - offered only with a context
+                assert self.tls is not None
+                await writer.start_tls(self.tls)
             elif verb.startswith("AUTH"):
                 say(self.auth)
             elif verb.startswith("MAIL"):

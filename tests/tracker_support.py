@@ -2,19 +2,24 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from aiohttp import web
 
 from injector.tokens import Keyring, Purpose
-from ledger.events import Hit
+from ledger.events import EventType, Hit, decode_hit
+from ledger.stream import FIELD, STREAM, connect
 from tracker.app import make_app
 from tracker.health import Health
 from tracker.keep import BufferUnavailableError, HitBuffer
 from tracker.listener import serve
+from tracker.segment import records
 from tracker.settings import TrackerSettings
 
 SECRET = b"a signing key made up for tests!"
@@ -228,3 +233,36 @@ async def door(redis_url: str) -> AsyncIterator[Door]:
     finally:
         made.resume()
         await made.shut()
+
+
+def make_hits(count: int) -> list[Hit]:
+    """Return hits that differ in everything that tells them apart."""
+    return [
+        Hit(
+            id=os.urandom(16),
+            type=list(EventType)[-1 - number % 3],
+            key=number.to_bytes(16, "big"),
+            at_ms=1_700_000_000_000 + number,
+            link=number,
+            url=f"https://example.com/{number}",
+            network="192.0.2.0/24",
+            user_agent="Mozilla/5.0",
+        )
+        for number in range(count)
+    ]
+
+
+async def streamed(redis_url: str) -> list[Hit]:
+    """Return every hit in the stream, in its order."""
+    client = connect(redis_url)
+    try:
+        entries: Any = await client.xrange(STREAM)
+    finally:
+        await client.aclose()
+    return [decode_hit(entry[FIELD.encode()]) for _, entry in entries]
+
+
+def journaled(directory: Path) -> list[Hit]:
+    """Return every whole hit in the journal's files, oldest file first."""
+    contents = [path.read_bytes() for path in sorted(directory.glob("*.hits"))]
+    return [decode_hit(payload) for content in contents for payload in records(content)[0]]

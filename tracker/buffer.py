@@ -125,25 +125,31 @@ async def open_buffer(
     buffer = SafeBuffer(stream, journal)
     # Two tasks: a disk that hangs must not keep Redis from being trusted again.
     await buffer.judge()
-    tending = [asyncio.create_task(_every(tick, work)) for work in (buffer.judge, buffer.sweep)]
+    stop = asyncio.Event()
+    tending = [asyncio.create_task(_every(tick, work, stop)) for work in (buffer.judge, buffer.sweep)]
     try:
         yield buffer
     finally:
+        stop.set()
         for task in tending:
             task.cancel()
         await asyncio.wait(tending)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_SWEEP_SECONDS):
+                await buffer.judge()
                 await buffer.sweep()
         await journal.close()
         await stream.close()
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    while True:
+async def _every(seconds: float, work: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    # Not by cancellation alone: before Python 3.12 the `wait_for` inside redis-py may swallow one.
+    while not stop.is_set():
         try:
             await work()
         # Whatever went wrong, hits still come in and this must go on.
         except Exception as error:  # noqa: BLE001
             log.error("buffer_not_tended", error=type(error).__name__)  # noqa: TRY400 - the text may hold a hit
-        await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await stop.wait()

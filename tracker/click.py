@@ -12,7 +12,6 @@ from ledger.events import EventType
 from tracker.keep import Keeper, token_of
 from tracker.pages import BASE_HEADERS, Page, page
 
-
 _HEADERS = {**BASE_HEADERS, "Content-Length": "0"}
 
 

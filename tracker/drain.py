@@ -7,6 +7,7 @@ Redis cannot prove that it keeps what it has, a file stays until a courier has a
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from tracker.segment import Segment
@@ -14,6 +15,8 @@ from tracker.segment import Segment
 log = structlog.get_logger()
 
 _BATCH = 500
+# Files that wait for a courier are open: while so many do, the current one goes on and no new ones are begun.
+_MAX_WAITING = 64
 
 
 class Source(Protocol):
@@ -39,9 +42,21 @@ class Sink(Protocol):
         """Append encoded hits and return the last one's id."""
         ...
 
+    async def added(self) -> int:
+        """Return how many entries the stream ever took; less than before means that it is another one."""
+        ...
+
     async def recorded(self, last: str) -> bool:
         """Say whether a courier has acknowledged every entry up to *last*."""
         ...
+
+
+class _Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a file that the stream has taken."""
+
+    last: str
+    #: How many entries the stream had ever taken by then.
+    added: int
 
 
 class Drain:
@@ -50,7 +65,7 @@ class Drain:
     def __init__(self, source: Source, sink: Sink) -> None:
         self._source = source
         self._sink = sink
-        self._moved: dict[Segment, str] = {}
+        self._moved: dict[Segment, _Moved] = {}
         self._run = ""
 
     async def sweep(self, *, run: str, safe: bool) -> None:
@@ -58,22 +73,32 @@ class Drain:
 
         Raises `BufferUnavailableError` when Redis goes away; nothing is lost by that.
         """
-        if run != self._run:
-            # Another process may have lost what the last one held: everything is moved again.
-            self._moved.clear()
-            self._run = run
-        for segment in await self._source.seal():
-            last = self._moved.get(segment) or await self._move(segment)
-            if last is None or safe or await self._sink.recorded(last):
+        if self._moved:
+            await self._doubt(run)
+        self._run = run
+        crowded = len(self._moved) >= _MAX_WAITING
+        for segment in list(self._moved) if crowded else await self._source.seal():
+            moved = self._moved.get(segment) or await self._move(segment)
+            if moved is None or safe or await self._sink.recorded(moved.last):
                 await self._source.remove(segment)
                 self._moved.pop(segment, None)
 
-    async def _move(self, segment: Segment) -> str | None:
+    async def _doubt(self, run: str) -> None:
+        """Forget that files were moved if the stream is not the one that they were moved into.
+
+        Another process may have lost it, and one that evicts may have dropped it and begun another.
+        """
+        added = await self._sink.added()
+        if run != self._run or any(added < moved.added for moved in self._moved.values()):
+            log.warning("stream_lost", files=len(self._moved))
+            self._moved.clear()
+
+    async def _move(self, segment: Segment) -> _Moved | None:
         hits = await self._source.read(segment)
-        last = None
+        if not hits:
+            return None
         for start in range(0, len(hits), _BATCH):
             last = await self._sink.move(hits[start : start + _BATCH])
-        if last is not None:
-            self._moved[segment] = last
-            log.info("journal_drained", hits=len(hits))
-        return last
+        moved = self._moved[segment] = _Moved(last=last, added=await self._sink.added())
+        log.info("journal_drained", hits=len(hits))
+        return moved

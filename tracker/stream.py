@@ -94,6 +94,17 @@ class StreamBuffer:
             raise BufferUnavailableError("Redis is away or slow") from error
         return Trust(run=str(said.get("run_id", "")), doubt=_doubt(said))
 
+    async def added(self) -> int:
+        """Return how many entries the stream ever took; raise `BufferUnavailableError`."""
+        try:
+            async with asyncio.timeout(_PROOF_SECONDS):
+                stream = await self._client.xinfo_stream(STREAM)
+        except ResponseError:  # no such key
+            return 0
+        except _REDIS_TROUBLE as error:
+            raise BufferUnavailableError("Redis is away") from error
+        return int(stream["entries-added"])
+
     async def recorded(self, last: str) -> bool:
         """Say whether a courier has acknowledged every entry up to *last*; raise `BufferUnavailableError`."""
         try:
@@ -128,6 +139,9 @@ class _Pipe:
     """One connection that takes many commands and then reads as many replies."""
 
     def __init__(self, connection: AbstractConnection) -> None:
+        # The caller's deadline is the only one: with its own, redis-py sends through `wait_for`, which before
+        # Python 3.12 may swallow the cancellation by which a deadline works.
+        connection.socket_timeout = None
         self._connection = connection
 
     async def exchange(self, commands: Sequence[bytes]) -> list[Any]:
@@ -142,7 +156,6 @@ class _Pipe:
         replies: list[Any] = []
         for _ in commands:
             try:
-                # The caller bounds the time of all replies together.
                 replies.append(await connection.read_response(timeout=math.inf))
             except ResponseError as refusal:
                 replies.append(refusal)

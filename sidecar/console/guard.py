@@ -132,9 +132,7 @@ async def _enter(
         # Probes come under any name, and read nothing but a word.
         return await handler(request)
     if not doorkeeper.admits_host(request.headers.get(hdrs.HOST)):
-        raise ProblemError(
-            421, "wrong_host", "this console does not answer to that name: OUTRIDER_CONSOLE__HOSTS lists more"
-        )
+        raise ProblemError(421, "wrong_host", "this console answers to its listen address and to localhost alone")
     if request.path in _OPEN or request.path.startswith("/static/") or doorkeeper.bears_token(request):
         return await handler(request)
     if not is_page:

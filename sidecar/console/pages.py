@@ -11,10 +11,10 @@ from sidecar.console.asked import ProblemError
 
 _HERE = Path(__file__).resolve().parent
 
-STATIC = {
-    name: ((_HERE / "static" / name).read_bytes(), kind)
-    for name, kind in (("console.css", "text/css"), ("console.js", "text/javascript"))
-}
+_FILES = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
+
+#: Our own files and their types, read once.
+STATIC = {name: ((_HERE / "static" / name).read_bytes(), kind) for name, kind in _FILES.items()}
 
 _SIZES = ("bytes", "KB", "MB", "GB")
 

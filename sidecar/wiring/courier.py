@@ -1,6 +1,7 @@
 """The courier's process: events into the ledger, and out to AMS."""
 
 import asyncio
+import contextlib
 from contextlib import AsyncExitStack
 
 import structlog
@@ -8,12 +9,14 @@ import structlog
 from courier.consume import run_recorder
 from courier.deliver import run_deliverer
 from ledger.campaigns import fold_counts
-from ledger.store import Ledger, open_ledger
+from ledger.processes import forget_the_past
+from ledger.store import UNAVAILABLE, Ledger, open_ledger
 from sidecar.wiring.presence import Context, alone, background, present
 
 log = structlog.get_logger()
 
 _FOLD_SECONDS = 5.0
+_FORGET_SECONDS = 3600.0
 
 _NEEDS = ("postgresql", "redis")
 
@@ -33,7 +36,7 @@ async def courier(context: Context) -> None:
                 else:
                     readiness.have(need)
 
-        async with background(lambda: _fold(ledger)), asyncio.TaskGroup() as group:
+        async with background(lambda: _fold(ledger), lambda: _forget(ledger)), asyncio.TaskGroup() as group:
             group.create_task(
                 run_recorder(
                     settings.redis_url,
@@ -55,5 +58,14 @@ async def courier(context: Context) -> None:
 async def _fold(ledger: Ledger) -> None:
     """Fold the appended counts, for ever."""
     while True:
-        await fold_counts(ledger)
+        with contextlib.suppress(*UNAVAILABLE):
+            await fold_counts(ledger)
         await asyncio.sleep(_FOLD_SECONDS)
+
+
+async def _forget(ledger: Ledger) -> None:
+    """Drop what only the past needed, for ever."""
+    while True:
+        with contextlib.suppress(*UNAVAILABLE):
+            await forget_the_past(ledger)
+        await asyncio.sleep(_FORGET_SECONDS)

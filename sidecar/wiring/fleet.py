@@ -14,11 +14,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import msgspec
 import structlog
 
 from ledger.processes import UnknownKeyError
 from ledger.schema import SchemaError
+from ledger.store import UNAVAILABLE
 from sidecar.embedded import EmbeddedError, embedded
 from sidecar.keys import KeyFileError, load_keys
 from sidecar.logs import configure
@@ -37,7 +39,7 @@ METRICS_DIRECTORY = "metrics"
 
 
 class RoleError(Exception):
-    """A role's process did not start."""
+    """A part of the fleet did not start."""
 
 
 class Role:
@@ -159,7 +161,7 @@ async def fleet(
             database_url=settings.database_url or servers.database_url,
             redis_url=settings.redis_url or servers.redis_url,
         )
-        await prepare_ledger(full.database_url, load_keys(full))
+        await _prepare(full)
         metrics = full.data_dir / METRICS_DIRECTORY
         shutil.rmtree(metrics, ignore_errors=True)
         metrics.mkdir(mode=0o700)
@@ -177,6 +179,13 @@ async def fleet(
                     continue
                 if member is members[-1]:
                     await asyncio.gather(*(relay.stop() for relay in members if relay.role == "relay"))
+
+
+async def _prepare(settings: Settings) -> None:
+    try:
+        await prepare_ledger(settings.database_url, load_keys(settings))
+    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        raise RoleError(f"PostgreSQL at DATABASE_URL cannot be used: {type(error).__name__}") from error
 
 
 async def _all(*starts: Any) -> None:

@@ -12,11 +12,11 @@ import structlog
 from injector.tokens import Keyring
 from ledger.mail import MailLedger
 from ledger.store import UNAVAILABLE, open_ledger
-from relay import dsn, passwords, server, upstream
+from relay import passwords, server, upstream_address
 from relay.capture import CaptureUpstream
 from relay.forward import Forwarder, Upstream
 from relay.inject import Profile
-from relay.intake import Submission
+from relay.notify import notice_of
 from relay.pipeline import Pipeline
 from relay.queue import DOUBTS, Queue
 from relay.settings import RelaySettings
@@ -77,9 +77,9 @@ async def relay(context: Context) -> None:
         room = Room(settings.data_dir, cap=own.queue_max_bytes)
 
         async def notify(draft: Draft, refused: Sequence[tuple[str, Verdict]]) -> None:
-            notification = _notification(draft, refused, hostname=name, upstream=where.name)
-            if notification is not None and own.dsn != "off":
-                await pipeline.accept(notification)
+            notice = notice_of(draft, refused, upstream=where.name, now=datetime.now(UTC))
+            if notice is not None and own.dsn != "off":
+                await pipeline.accept(notice)
 
         pipeline = Pipeline(
             ledger=mail,
@@ -104,13 +104,12 @@ async def relay(context: Context) -> None:
         front = await server.serve(pipeline, _server_settings(own, name), listeners=_listeners(own), reuse_port=True)
         log.info("relay_listening", listen=own.listen, upstream=where.name)
         context.ready()
-        try:
-            async with background(lambda: _chores(mail, room, queue, readiness)):
-                await queue.run(context.stopping)
-        finally:
+        async with background(lambda: _chores(mail, room, queue, readiness), lambda: queue.run(context.stopping)):
+            await context.stopping.wait()
             readiness.drain()
+            # The door first, then all that came through it, at once.
             await front.drain(seconds=DRAIN_SECONDS)
-            await pipeline.close(patience=DRAIN_SECONDS)
+            await asyncio.gather(queue.close(patience=DRAIN_SECONDS), pipeline.close(patience=DRAIN_SECONDS))
             await forwarder.close(patience=DRAIN_SECONDS)
             await mail.close()
 
@@ -139,7 +138,7 @@ async def _chore(mail: MailLedger, room: Room, queue: Queue) -> None:
 
 
 def _upstream(own: RelaySettings, data_dir: Path, name: str) -> Upstream:
-    address = upstream.parse(own.upstream)
+    address = upstream_address.parse(own.upstream)
     if address.scheme == "capture":
         return CaptureUpstream(data_dir / CAPTURE_DIRECTORY)
     return SmtpUpstream(address, hostname=name)
@@ -163,33 +162,3 @@ def _listeners(own: RelaySettings) -> list[server.Listener]:
         tls = parse_listen(own.listen_tls)
         listeners.append(server.Listener(host=tls.host, port=tls.port, implicit_tls=True))
     return listeners
-
-
-def _notification(
-    draft: Draft, refused: Sequence[tuple[str, Verdict]], *, hostname: str, upstream: str
-) -> Submission | None:
-    """Return the notification to a message's sender, as our own submission; none for the null sender."""
-    sender = draft.submission.sender
-    if not sender:
-        return None
-    now = datetime.now(UTC)
-    content = dsn.notification(
-        sender=sender,
-        failures=[dsn.Failure(recipient=who, code=said.code, text=said.text) for who, said in refused],
-        original=draft.submission.content,
-        hostname=hostname,
-        upstream=upstream,
-        now=now,
-    )
-    return Submission(
-        sender="",
-        recipients=(sender,),
-        content=content,
-        source="dsn",
-        client="",
-        helo=hostname,
-        protocol="ESMTP",
-        smtputf8=not sender.isascii(),
-        eight_bit=False,
-        received_at=now,
-    )

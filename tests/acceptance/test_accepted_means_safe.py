@@ -1,8 +1,8 @@
 """Promise 1: what was answered 250 is sent, and what was answered to a browser is recorded, whatever is killed.
 
-The load runs against a real Outrider while it, or one of its processes, is killed with SIGKILL. Afterwards every message
-that was answered 250 must be in the ledger as sent and among the captured files, and every answered click must be
-exactly one event.
+The load runs against a real Outrider while it, or one of its processes, is killed with SIGKILL. Afterwards every
+message that was answered 250 must be in the ledger as sent and among the captured files, and every answered click must
+be exactly one event.
 """
 
 import asyncio
@@ -25,8 +25,16 @@ from tests.running import Outrider, descendants, is_running, short_directory
 ROUNDS = 20 if os.environ.get("OUTRIDER_TEST_SOAK") else 2
 
 
+_CHANCE = random.SystemRandom()
+
+
 class Load:
     """Mailers and browsers that write down what they were answered."""
+
+    def more_than(self, accepted: int, clicked: int) -> Callable[[], bool]:
+        """Return the condition that so many more were answered than until now."""
+        wanted = len(self.accepted) + accepted, len(self.clicked) + clicked
+        return lambda: len(self.accepted) > wanted[0] and len(self.clicked) > wanted[1]
 
     def __init__(self, target: Outrider) -> None:
         self._target = target
@@ -69,7 +77,7 @@ class Load:
                     continue
                 self._number += 1
                 url = f"https://example.com/click/{self._number}"
-                token = keyring.mint(Purpose.CLICK, key_bytes(random.choice(self.accepted)), 0, url)
+                token = keyring.mint(Purpose.CLICK, key_bytes(_CHANCE.choice(self.accepted)), 0, url)
                 address = URL(f"http://127.0.0.1:{self._target.http}/track/c/{token}", encoded=True)
                 try:
                     async with session.get(address, allow_redirects=False) as answer:
@@ -77,6 +85,10 @@ class Load:
                             self.clicked.append(url)
                 except (aiohttp.ClientError, OSError, TimeoutError):
                     await asyncio.sleep(0.02)
+
+
+def _none_of(pids: set[int]) -> Callable[[], bool]:
+    return lambda: not any(map(is_running, pids))
 
 
 async def _all_accounted_for(target: Outrider, load: Load) -> bool:
@@ -105,22 +117,20 @@ async def _all_accounted_for(target: Outrider, load: Load) -> bool:
 async def test_kill_of_the_command_loses_nothing_and_leaves_nothing(
     free_port: Callable[[], int], eventually: Eventually
 ) -> None:
-    """kill -9 of `run`, under load, again and again: no process stays, and the next start has everything."""
+    """With kill -9 of `run`, under load, again and again: no process stays, and the next start has everything."""
     with short_directory() as data_dir:
         target = Outrider(data_dir, free_port, relay__retry_first="0.2")
         load = Load(target)
         for _ in range(ROUNDS):
             await target.start()
-            before = len(load.accepted), len(load.clicked)
+            enough = load.more_than(40, 20)
             stopping = asyncio.Event()
             running = asyncio.create_task(load.run(stopping))
-            await eventually(
-                lambda b=before: len(load.accepted) > b[0] + 40 and len(load.clicked) > b[1] + 20, timeout=60
-            )
+            await eventually(enough, timeout=60)
             below = await target.kill()
             stopping.set()
             await running
-            await eventually(lambda pids=below: not any(map(is_running, pids)), timeout=10)
+            await eventually(_none_of(below), timeout=10)
         await target.start()
         try:
             await eventually(lambda: _all_accounted_for(target, load), timeout=60)
@@ -131,7 +141,7 @@ async def test_kill_of_the_command_loses_nothing_and_leaves_nothing(
 @pytest.mark.serial
 @pytest.mark.timeout(120 + 60 * ROUNDS)
 async def test_kill_of_any_process_loses_nothing(free_port: Callable[[], int], eventually: Eventually) -> None:
-    """kill -9 of whichever process, a server or a role: it comes back by itself, and nothing was lost."""
+    """With kill -9 of whichever process, a server or a role: it comes back by itself, and nothing was lost."""
     with short_directory() as data_dir:
         target = Outrider(data_dir, free_port, relay__retry_first="0.2")
         load = Load(target)
@@ -140,11 +150,8 @@ async def test_kill_of_any_process_loses_nothing(free_port: Callable[[], int], e
         running = asyncio.create_task(load.run(stopping))
         try:
             for _ in range(ROUNDS * 2):
-                before = len(load.accepted), len(load.clicked)
-                await eventually(
-                    lambda b=before: len(load.accepted) > b[0] + 20 and len(load.clicked) > b[1] + 10, timeout=60
-                )
-                victim = random.choice(sorted(descendants(target.pid)))
+                await eventually(load.more_than(20, 10), timeout=60)
+                victim = _CHANCE.choice(sorted(descendants(target.pid)))
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
             stopping.set()

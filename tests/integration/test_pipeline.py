@@ -1,6 +1,7 @@
 """The relay's decisions, against a real PostgreSQL and a real SMTP upstream."""
 
 import asyncio
+from collections.abc import Callable
 from email import message_from_bytes
 from pathlib import Path
 
@@ -86,6 +87,10 @@ async def test_one_refused_of_two_is_250_and_told_to_the_sender(database_url: st
         reply = await relay.pipeline.accept(submission("bad@example.net", "good@example.net"))
         assert reply.code == 250
         assert [who for who, _ in relay.refused] == ["bad@example.net"]
+        (notice,) = [kept for kept in sink.kept if kept.sender == ""]
+        assert notice.recipient == "bounce@shop.example"
+        assert b"Final-Recipient: rfc822; bad@example.net" in notice.content
+        assert b"Status: 5.1.1" in notice.content
 
 
 async def test_trouble_is_queued_and_sent_with_the_same_bytes(database_url: str, eventually: Eventually) -> None:
@@ -101,6 +106,7 @@ async def test_trouble_is_queued_and_sent_with_the_same_bytes(database_url: str,
         await eventually(lambda: len(sink.kept) == 2)
         stopping.set()
         await worker
+        await relay.queue.close(patience=5.0)
         assert await relay.statuses() == ["sent", "sent"]
         for kept in sink.kept:
             text = message_from_bytes(kept.content)
@@ -110,10 +116,9 @@ async def test_trouble_is_queued_and_sent_with_the_same_bytes(database_url: str,
         assert await relay.ledger.fetch("free_bodies") == []
 
 
-async def test_refused_connections_queue_the_mail(database_url: str, free_port: "object") -> None:
+async def test_refused_connections_queue_the_mail(database_url: str, free_port: Callable[[], int]) -> None:
     """No upstream listens: the mailer gets 250, because mailers switch off relays that refuse."""
-    port = free_port()  # type: ignore[operator] - a fixture that returns a function
-    async with relaying(database_url, f"smtp://127.0.0.1:{port}", QUICK) as relay:
+    async with relaying(database_url, f"smtp://127.0.0.1:{free_port()}", QUICK) as relay:
         assert (await relay.pipeline.accept(submission())).code == 250
         assert await relay.statuses() == ["queued"]
         assert (await relay.pipeline.accept(submission())).code == 250
@@ -175,6 +180,7 @@ async def test_what_a_dead_process_held_is_sent_again(database_url: str, eventua
         await eventually(lambda: len(sink.kept) == 1)
         stopping.set()
         await worker
+        await relay.queue.close(patience=5.0)
 
 
 async def test_a_null_sender_and_its_case_are_kept(database_url: str) -> None:
@@ -211,6 +217,7 @@ async def test_paused_campaign_is_held_and_released(database_url: str, eventuall
         await eventually(lambda: len(sink.kept) == 2)
         stopping.set()
         await worker
+        await relay.queue.close(patience=5.0)
 
 
 async def test_capture_keeps_exactly_what_left(database_url: str, tmp_path: Path) -> None:
@@ -226,13 +233,15 @@ async def test_counts_follow_the_states(database_url: str, eventually: Eventuall
     """Counters appended along the way equal the states of the rows."""
     async with Sink().listening() as sink, relaying(database_url, f"smtp://127.0.0.1:{sink.port}", QUICK) as relay:
         sink.rcpt = lambda who: {"b": "550 5.1.1 No", "t": "450 4.2.0 Later"}.get(who[0], "250 Ok")
-        await relay.pipeline.accept(submission("bad@example.net", "tempo@example.net", "good@example.net"))
+        mixed = submission("bad@example.net", "tempo@example.net", "good@example.net", sender="")
+        await relay.pipeline.accept(mixed)
         sink.rcpt = lambda _: "250 Ok"
         stopping = asyncio.Event()
         worker = asyncio.create_task(relay.run_queue(stopping))
         await eventually(lambda: len(sink.kept) == 2)
         stopping.set()
         await worker
+        await relay.queue.close(patience=5.0)
         async with relay.ledger.session() as session:
             rows = await session._connection.fetch(
                 "SELECT counter, sum(amount)::int AS n FROM campaign_delta GROUP BY counter HAVING sum(amount) <> 0"

@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 
 from courier.answer import Accepted, Answer, Refused, Unanswered
 from courier.classify import judge
-from courier.outbox import NO_EMAIL, OPEN, Ending, Item, Standing, ams_url, backoff, email_of, fill, turn
+from courier.outbox import (
+    NO_EMAIL,
+    OPEN,
+    Ending,
+    Item,
+    Standing,
+    ams_url,
+    backoff,
+    email_of,
+    failures_after,
+    fill,
+    turn,
+)
 from courier.settings import AmsSettings
 from ledger.events import EventType, Hit
 from tests.mailings import APPLE, ams_settings, hit
@@ -215,6 +227,16 @@ def test_backoff_is_full_jitter_from_a_second_to_a_quarter_of_an_hour(failures: 
     assert backoff(failures, 0.0) == 0
     assert backoff(failures, 0.5) == most / 2
     assert backoff(failures, 1.0) == most
+
+
+def test_each_kind_of_failure_backs_off_anew() -> None:
+    """After a day of outage the first refusal is tried again within a second, not within a quarter of an hour."""
+    away = Standing(failures=12, last_error="no answer: timeout")
+    assert failures_after(Standing(), REASON) == 1
+    assert failures_after(TWICE, REASON) == 2
+    assert failures_after(away, "no answer: HTTP 502") == 13
+    assert failures_after(away, REASON) == 1
+    assert failures_after(TWICE, "no answer: timeout") == 1
 
 
 def url_of(one: Hit, **changed: str) -> str | None:

@@ -5,7 +5,7 @@ import quopri
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from injector.charsets import charset_of, exact_codec
@@ -71,6 +71,7 @@ class TestLongLines:
     def test_the_limit_is_exact(self, body: bytes, *, long: bool) -> None:
         assert has_long_line(body) is long
 
+    @settings(deadline=None)
     @given(st.lists(st.integers(0, 1_010), max_size=8))
     def test_the_limit_is_found_in_any_line(self, lengths: list[int]) -> None:
         body = b"\r\n".join(b"x" * length for length in lengths)
@@ -101,6 +102,7 @@ class TestBase64:
     def test_a_short_single_line_does_not_grow_past_76(self) -> None:
         assert longest_line(encode_base64(b"x" * 3_000, b"aGVsbG8=")) == 76
 
+    @settings(deadline=None)
     @given(st.binary(max_size=500), st.integers(1, 200))
     def test_what_is_encoded_decodes_to_the_same(self, body: bytes, width: int) -> None:
         text = binascii.b2a_base64(b"y" * 200, newline=False)
@@ -131,15 +133,17 @@ class TestQuotedPrintable:
         assert decode_qp(raw) == body
 
     @pytest.mark.parametrize(
-        "raw", [b"a=b", b"a==b", b"a=3", b"a= \r\nb", b"?a=1&b=2", b"a=\nb", b"=\rxx\n=zz", b"===", b"=\r", b"=G0"]
+        "raw", [b"a=b", b"a==b", b"a=3", b"a= \r\nb", b"?a=1&b=2", b"===", b"=G0", b"a=\r\n==", b"=3D=1"]
     )
     def test_m05_what_needs_repair_is_not_decoded(self, raw: bytes) -> None:
         assert decode_qp(raw) is None
 
+    @settings(deadline=None)
     @given(encoded())
     def test_decoding_agrees_with_the_standard_library(self, raw: bytes) -> None:
         assert decode_qp(raw) == quopri.decodestring(raw)
 
+    @settings(deadline=None)
     @given(encoded())
     def test_every_decoded_offset_is_found(self, raw: bytes) -> None:
         """Invariant: what stands before the place decodes to what stands before the offset."""
@@ -149,6 +153,7 @@ class TestQuotedPrintable:
         assert [quopri.decodestring(raw[:place]) for place in places] == [body[:at] for at in range(len(body) + 1)]
         assert [quopri.decodestring(raw[place:]) for place in places] == [body[at:] for at in range(len(body) + 1)]
 
+    @settings(deadline=None)
     @given(encoded(), st.lists(st.tuples(st.integers(0, 200), st.integers(0, 5), OCTETS), max_size=5))
     def test_edits_arrive_and_leave_other_lines_alone(self, raw: bytes, wanted: list[tuple[int, int, bytes]]) -> None:
         """Invariant: the result decodes to the edited body, and every untouched encoded line is in it."""
@@ -200,6 +205,7 @@ class TestQuotedPrintable:
         assert result.startswith(b"short\r\n")
         assert result.endswith(b"=\r\nshort")
 
+    @settings(deadline=None)
     @given(OCTETS)
     def test_encoding_a_whole_body_is_reversible_and_legal(self, body: bytes) -> None:
         result = encode_qp(body)
@@ -209,6 +215,7 @@ class TestQuotedPrintable:
         assert result.isascii()
         assert not any(line.endswith((b" ", b"\t")) for line in result.split(b"\r\n"))
 
+    @settings(deadline=None)
     @given(OCTETS)
     def test_text_without_breaks_is_ascii(self, octets: bytes) -> None:
         assert qp_text(octets).isascii()

@@ -4,7 +4,7 @@ import msgspec
 
 from injector import HeaderEdits, Options
 from injector.explain import Report, explain, render_text
-from tests.unit.injector.mails import BASE, STAMP, multipart, options, part, rewrite, top
+from tests.unit.injector.mails import BASE, STAMP, HexMinter, multipart, options, part, rewrite, top
 
 HTML = (
     b'<a href="https://example.com/?a=1&amp;b=2">Read <b>on</b></a> <a href="mailto:a@example.com">write</a>'
@@ -78,6 +78,16 @@ class TestReport:
         assert (report.injected, report.reason, report.keeps_message_id) == (False, "dkim_signed", True)
         assert [part.reason for part in report.parts] == ["dkim_signed"]
         assert report.difference.changes == ()
+
+    def test_a_rewrite_that_fails_is_reported_as_the_relay_would_send_it(self) -> None:
+        class Failing(HexMinter):
+            def open(self) -> str:
+                """Fail."""
+                raise MemoryError
+
+        report = explain(mail(), options(), campaign=True, minter=Failing())
+        assert (report.injected, report.reason, report.difference.changes) == (False, "rewrite_failed", ())
+        assert "sent without changes to the body" in render_text(report)
 
     def test_a_folded_part_is_named(self) -> None:
         report = explain(top(part(b"x" * 1_200, "text/plain")), options(), campaign=False)

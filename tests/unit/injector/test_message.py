@@ -142,6 +142,8 @@ class TestParts:
             "boundary*0*=''x%20; boundary*1=y",
             'x="a;boundary=no"; boundary="x y"',
             '; ;boundary="x y";',
+            'boundary="x y"; =',
+            'a*=1; a=2; boundary="x y"; boundary*=x%20y; nonsense',
         ],
     )
     def test_m10_boundary_parameters_in_every_spelling(self, parameter: str) -> None:
@@ -201,6 +203,11 @@ class TestBombs:
         content = top(multipart("mixed", *[b"\r\nx"] * (MAX_PARTS + 1)))
         mail = parse(content)
         assert (mail.reason, mail.leaves) == (Reason.PART_LIMIT, ())
+
+    def test_header_bomb_of_a_part_is_bounded(self) -> None:
+        bomb = b"X: y\r\n" * 1_001 + part(b"<p>")
+        (leaf, other) = parse(top(multipart("mixed", bomb, part(b"x")))).leaves
+        assert (leaf.reason, other.reason) == (Reason.HEADER_LIMIT, None)
 
     @pytest.mark.parametrize("levels", [MAX_DEPTH - 1, MAX_DEPTH])
     def test_depth_up_to_the_limit_is_read(self, levels: int) -> None:

@@ -5,7 +5,7 @@ import email.policy
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import injector
@@ -113,6 +113,7 @@ def rendered(content: bytes) -> tuple[injector.Plan, Rendered]:
 class TestAnyMail:
     """Invariants of every ordinary mail."""
 
+    @settings(deadline=None)
     @given(mails())
     def test_undoing_the_splices_gives_the_input(self, content: bytes) -> None:
         """Invariant: nothing changed but the splices."""
@@ -121,6 +122,7 @@ class TestAnyMail:
         assert result.reason != "rewrite_failed"
         assert undo(result.content, content, splices) == content
 
+    @settings(deadline=None)
     @given(mails())
     def test_the_same_input_gives_the_same_octets(self, content: bytes) -> None:
         """Invariant: rendering twice, or planning anew, changes nothing."""
@@ -128,6 +130,7 @@ class TestAnyMail:
         assert plan.render(HexMinter(), EDITS) == result
         assert rendered(content)[1] == result
 
+    @settings(deadline=None)
     @given(mails())
     def test_the_tree_is_the_same(self, content: bytes) -> None:
         """Invariant: for us and for the standard library, the parts and their types are the same ones."""
@@ -139,6 +142,7 @@ class TestAnyMail:
         tree = [x.get_content_type() for x in email.message_from_bytes(content).walk()]
         assert [x.get_content_type() for x in email.message_from_bytes(result.content).walk()] == tree
 
+    @settings(deadline=None)
     @given(mails())
     def test_every_leaf_says_the_same_but_for_links_and_pixel(self, content: bytes) -> None:
         """Invariant: decoded by somebody else and the pixel taken out, only the links differ, and they lead home."""
@@ -156,6 +160,7 @@ class TestAnyMail:
             assert re.sub(rb'href="[^"]*"', b"", plain) == re.sub(rb'href="[^"]*"', b"", before)
         assert pixels <= 1
 
+    @settings(deadline=None)
     @given(mails())
     def test_attachments_are_the_same_to_the_bit(self, content: bytes) -> None:
         """Invariant: a part that is not the text of the message leaves with the octets it came with."""
@@ -164,6 +169,7 @@ class TestAnyMail:
             if leaf.kind == "application/pdf" or leaf.named:
                 assert result.content[new.body_start : new.body_end] == content[leaf.body_start : leaf.body_end]
 
+    @settings(deadline=None)
     @given(mails())
     def test_lines_are_legal_and_one_id_leaves(self, content: bytes) -> None:
         """Invariant: no line of ours is over 998 octets; there is one Message-ID, and no Bcc."""
@@ -181,6 +187,7 @@ class TestAnyMail:
 class TestAnyOctets:
     """Invariants of whatever a client may send."""
 
+    @settings(deadline=None)
     @given(st.binary(max_size=400) | mutated())
     def test_nothing_is_raised_and_nothing_is_lost(self, content: bytes) -> None:
         """Invariant: any octets are parsed, planned and rendered; what leaves ends with what came, or was undone."""
@@ -191,6 +198,7 @@ class TestAnyOctets:
             splices = plan.header_splices(HexMinter(), EDITS) + plan.body_splices(HexMinter())[0]
             assert undo(result.content, content, sorted(splices)) == content
 
+    @settings(deadline=None)
     @given(st.binary(max_size=400) | mutated())
     def test_our_lines_are_the_first_header_lines(self, content: bytes) -> None:
         """Invariant: the standard library finds the Received line that we put on top, and one stamp unless sealed."""

@@ -29,7 +29,7 @@ Content-Type: text/html; charset=utf-8
 
 
 @pytest.fixture(autouse=True)
-def _nobodys_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _nobodys_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logging_put_back: None) -> None:  # noqa: ARG001 - asked for what it does afterwards
     """Run every command without this machine's settings, in an empty directory."""
     for name in list(os.environ):
         if name.startswith("OUTRIDER_") or name in {"DATABASE_URL", "REDIS_URL"}:
@@ -189,6 +189,11 @@ class TestLedger:
         captured = capsys.readouterr()
         assert captured.err.startswith(f"outrider: no ledger: nothing has run on {tmp_path / 'data'} yet")
         assert not (tmp_path / "data").exists()
+
+    def test_a_listing(self, capsys: pytest.CaptureFixture[str], database_url: str) -> None:
+        given = [f"database_url={database_url}", "keys.signing=a", "keys.identity=b"]
+        assert main(["messages", "--json", *(word for one in given for word in ("--set", one))]) == 0
+        assert json.loads(capsys.readouterr().out) == {"messages": [], "next": None}
 
     def test_a_database_that_is_away(self) -> None:
         url = "postgresql://ann:hunter2@127.0.0.1:1/x"

@@ -147,7 +147,7 @@ def test_first_start_installs_and_the_second_only_starts(checkout: Checkout) -> 
 
     status, out, err = checkout.start("demo", "--name", "a b", cwd=elsewhere)
     assert status == 0, err
-    assert err.splitlines() == ["outrider: installing into .venv, once; this takes 10 to 20 seconds"]
+    assert err.splitlines() == ["outrider: installing the locked packages into .venv; this happens once"]
     said = json.loads(out)
     assert said["args"] == ["demo", "--name", "a b"]
     assert said["cwd"] == str(elsewhere)
@@ -167,7 +167,7 @@ def test_two_first_starts_at_once(checkout: Checkout, quick: dict[str, str]) -> 
     ends = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert [json.loads(out)["args"] for out, _ in ends] == [["0"], ["1"]]
-    assert sum("installing into" in err for _, err in ends) == 1
+    assert sum("installing the locked" in err for _, err in ends) == 1
 
 
 def test_interrupted_installation_is_repaired(checkout: Checkout, quick: dict[str, str]) -> None:

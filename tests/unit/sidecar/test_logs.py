@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +30,13 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def lines() -> Iterator[Lines]:
-    """Configure logging onto a buffer, return what reads it, and put everything back."""
-    root = logging.getLogger()
-    before = (structlog.get_config(), root.level, list(root.handlers), sys.excepthook)
-    levels = {name: logging.getLogger(name).level for name in logs.LIBRARIES}
+def lines(logging_put_back: None) -> Lines:  # noqa: ARG001 - asked for what it does afterwards
+    """Configure logging onto a buffer, and return what reads it."""
     out = io.StringIO()
     logs.configure("relay", stream=out)
     # A module's logger that is first used now must not keep this buffer for ever.
     structlog.configure(cache_logger_on_first_use=False)
-    yield lambda: [json.loads(line) for line in out.getvalue().split("\n")[:-1]]
-    structlog.configure(**before[0])
-    logging.captureWarnings(capture=False)
-    root.setLevel(before[1])
-    root.handlers[:] = before[2]
-    sys.excepthook = before[3]
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+    return lambda: [json.loads(line) for line in out.getvalue().split("\n")[:-1]]
 
 
 class TestLines:
@@ -80,6 +70,14 @@ class TestLines:
     def test_debug_is_not_logged(self, lines: Lines) -> None:
         structlog.get_logger().debug("noise")
         assert lines() == []
+
+    @pytest.mark.usefixtures("logging_put_back")
+    def test_a_command_that_answers_says_only_what_goes_wrong(self) -> None:
+        out = io.StringIO()
+        logs.configure_command("status", stream=out)
+        structlog.get_logger().info("embedded_server_started")
+        structlog.get_logger().warning("embedded_server_died")
+        assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["embedded_server_died"]
 
     def test_a_person_who_watches_reads_text(self) -> None:
         """On a terminal the lines are for reading; they are redacted all the same."""

@@ -1,0 +1,40 @@
+"""Every statement has a name, a purpose, and is used."""
+
+from pathlib import Path
+
+import pytest
+
+from ledger.statements import StatementError, parse, statements
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_statements_are_found_by_name() -> None:
+    """The file is read whole."""
+    assert "insert_messages" in statements()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-- name: lonely\nSELECT 1;\n",
+        "-- name: empty\n-- Says nothing.\n",
+        "-- name: two\n-- Says too much.\nSELECT 1; SELECT 2;\n",
+        "-- name: one\n-- A.\nSELECT 1;\n-- name: one\n-- B.\nSELECT 1;\n",
+        "-- name: Bad Name\n-- A.\nSELECT 1;\n",
+    ],
+)
+def test_a_statement_that_breaks_the_form_is_refused(text: str) -> None:
+    """Named, described, exactly one."""
+    with pytest.raises(StatementError):
+        parse(text)
+
+
+def test_no_statement_is_dead() -> None:
+    """Each is named in the code."""
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("ledger", "relay", "tracker", "courier", "sidecar")
+        for path in (ROOT / folder).rglob("*.py")
+    )
+    assert [name for name in statements() if f'"{name}"' not in code] == []

@@ -1,0 +1,220 @@
+"""Settings that cannot be meant: each is refused by the names that the operator wrote."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from sidecar.loading import Loaded, load
+from sidecar.settings import Settings, SettingsError
+
+NOWHERE = Path("/nowhere")
+KEYS = {"OUTRIDER_KEYS__SIGNING": "newest,older", "OUTRIDER_KEYS__IDENTITY": "for ever"}
+
+
+def loaded(environment: Mapping[str, str] | None = None) -> Loaded:
+    """Load settings from an environment, and from nothing of this machine."""
+    return load(environment=environment or {}, directory=NOWHERE, launcher=NOWHERE)
+
+
+def problems(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the lines that the operator is shown."""
+    with pytest.raises(SettingsError) as refused:
+        loaded(environment)
+    return refused.value.problems
+
+
+class TestContradictions:
+    """Values that cannot be meant together."""
+
+    @pytest.mark.parametrize(
+        "listen", ["2525", ":2525", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "::1:25", "[::1", "[x]:1", "a b:1"]
+    )
+    def test_a_listen_address_that_is_none(self, listen: str) -> None:
+        (problem,) = problems({"OUTRIDER_RELAY__LISTEN": listen})
+        assert problem.startswith("OUTRIDER_RELAY__LISTEN: ")
+
+    @pytest.mark.parametrize("listen", ["127.0.0.1:25", "[::1]:2525", "localhost:2525", "0.0.0.0:2525", "[::]:2525"])
+    def test_a_listen_address(self, listen: str) -> None:
+        assert loaded({"OUTRIDER_RELAY__LISTEN": listen}).settings.relay.listen == listen
+
+    def test_one_address_for_two(self) -> None:
+        (problem,) = problems({"OUTRIDER_CONSOLE__LISTEN": "127.0.0.1:8080"})
+        assert problem.startswith(
+            "OUTRIDER_TRACKER__LISTEN and OUTRIDER_CONSOLE__LISTEN: 127.0.0.1:8080 cannot be both"
+        )
+
+    @pytest.mark.parametrize(
+        "allow", ["0.0.0.0/0", "::/0", "0.0.0.0/1,128.0.0.0/1", "::ffff:0:0/96", "::/1", "10.0.0.0/8,0.0.0.0/0"]
+    )
+    @pytest.mark.parametrize("listen", ["0.0.0.0:25", "[::]:25", "192.0.2.1:25"])
+    def test_an_open_relay(self, listen: str, allow: str) -> None:
+        (problem,) = problems({"OUTRIDER_RELAY__LISTEN": listen, "OUTRIDER_RELAY__ALLOW": allow})
+        assert problem.startswith("OUTRIDER_RELAY__ALLOW: ")
+        assert "open relay" in problem
+
+    def test_anybody_on_loopback_may_be_allowed(self) -> None:
+        assert loaded({"OUTRIDER_RELAY__ALLOW": "0.0.0.0/0"}).settings.relay.allow == ("0.0.0.0/0",)
+
+    def test_private_networks_may_be_allowed(self) -> None:
+        allow = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7,::1,::ffff:10.0.0.0/104"
+        assert loaded({"OUTRIDER_RELAY__LISTEN": "0.0.0.0:25", "OUTRIDER_RELAY__ALLOW": allow})
+
+    @pytest.mark.parametrize(("network", "words"), [("10.0.0.1/8", "write 10.0.0.0/8"), ("ten", "expected an address")])
+    @pytest.mark.parametrize("name", ["OUTRIDER_RELAY__ALLOW", "OUTRIDER_TRACKER__TRUSTED_PROXIES"])
+    def test_a_network_that_is_none(self, name: str, network: str, words: str) -> None:
+        (problem,) = problems({name: network})
+        assert problem.startswith(f"{name}: ")
+        assert words in problem
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "track.example.com",
+            "ftp://track.example.com",
+            "https://track.example.com/mail",
+            "https://track.example.com?x=1",
+            "https://track.example.com#x",
+            "https://user@track.example.com",
+            "https://track.example.com:port",
+            "https://track.example.com:99999",
+            "https://",
+            "https://tr\u00e4ck.example.com",
+            "https://0.0.0.0:8080",
+            "https://[::]",
+        ],
+    )
+    def test_a_public_url_that_is_none(self, url: str) -> None:
+        (problem,) = problems({"OUTRIDER_TRACKER__PUBLIC_URL": url})
+        assert problem.startswith("OUTRIDER_TRACKER__PUBLIC_URL: ")
+        assert "expected scheme://host[:port]" in problem
+
+    def test_half_a_certificate(self, tmp_path: Path) -> None:
+        (tmp_path / "cert.pem").touch()
+        assert problems({"OUTRIDER_RELAY__TLS_CERT": str(tmp_path / "cert.pem")}) == (
+            "OUTRIDER_RELAY__TLS_CERT is set, so OUTRIDER_RELAY__TLS_KEY must be too: expected a PEM file",
+        )
+
+    def test_a_tls_port_without_a_certificate(self) -> None:
+        (problem,) = problems({"OUTRIDER_RELAY__LISTEN_TLS": "127.0.0.1:4650"})
+        assert problem.startswith("OUTRIDER_RELAY__LISTEN_TLS is set, so OUTRIDER_RELAY__TLS_CERT")
+
+    def test_a_database_without_keys(self) -> None:
+        found = problems({"DATABASE_URL": "postgresql://db.example.com/x"})
+        assert [line.partition(" must")[0] for line in found] == [
+            "DATABASE_URL is set, so OUTRIDER_KEYS__SIGNING",
+            "DATABASE_URL is set, so OUTRIDER_KEYS__IDENTITY",
+        ]
+
+    @pytest.mark.parametrize(
+        ("environment", "name"),
+        [
+            ({"DATABASE_URL": "mysql://x", **KEYS}, "DATABASE_URL"),
+            ({"REDIS_URL": "http://x"}, "REDIS_URL"),
+            ({"OUTRIDER_AMS__URL": "ams.example.com"}, "OUTRIDER_AMS__URL"),
+            ({"OUTRIDER_KEYS__SIGNING": "a,a"}, "OUTRIDER_KEYS__SIGNING"),
+            ({"OUTRIDER_CONSOLE__TOKEN": "a b"}, "OUTRIDER_CONSOLE__TOKEN"),
+            ({"OUTRIDER_RELAY__STRIP": "X-A:"}, "OUTRIDER_RELAY__STRIP"),
+            ({"OUTRIDER_RELAY__CAMPAIGN_HEADERS": "X A"}, "OUTRIDER_RELAY__CAMPAIGN_HEADERS"),
+            ({"OUTRIDER_RELAY__HOSTNAME": "a/b"}, "OUTRIDER_RELAY__HOSTNAME"),
+            ({"OUTRIDER_RELAY__MESSAGE_ID_DOMAIN": "@example.com"}, "OUTRIDER_RELAY__MESSAGE_ID_DOMAIN"),
+            ({"OUTRIDER_RELAY__REPEAT_WINDOW": "5,-1"}, "OUTRIDER_RELAY__REPEAT_WINDOW"),
+            ({"OUTRIDER_RELAY__RETRY_FIRST": "600000"}, "OUTRIDER_RELAY__RETRY_FIRST"),
+        ],
+    )
+    def test_a_value_of_no_such_kind(self, environment: dict[str, str], name: str) -> None:
+        (problem,) = problems(environment)
+        assert problem.startswith(f"{name}: ")
+
+    def test_ams_without_any_of_its_headers(self) -> None:
+        environment = {"OUTRIDER_AMS__URL": "https://ams.example.com/rpc", "OUTRIDER_RELAY__CAMPAIGN_HEADERS": "X-Mine"}
+        (problem,) = problems(environment)
+        assert problem.startswith("OUTRIDER_AMS__HEADERS: none of them is among OUTRIDER_RELAY__CAMPAIGN_HEADERS")
+        assert loaded({**environment, "OUTRIDER_AMS__HEADERS": "x-mine"})
+
+
+class TestUpstream:
+    """Where mail goes."""
+
+    @pytest.mark.parametrize(
+        "upstream",
+        [
+            "mail.example.com:25",
+            "http://mail.example.com",
+            "smtp://mail.example.com/x",
+            "smtp://m\u00e4il:pw@example.com",
+        ],
+    )
+    def test_an_upstream_that_is_none(self, upstream: str) -> None:
+        (problem,) = problems({"OUTRIDER_RELAY__UPSTREAM": upstream})
+        assert problem.startswith("OUTRIDER_RELAY__UPSTREAM: ")
+
+    @pytest.mark.parametrize("listen", ["127.0.0.1:2525", "0.0.0.0:2525", "localhost:2525"])
+    def test_an_upstream_that_is_ourselves(self, listen: str) -> None:
+        (problem,) = problems({"OUTRIDER_RELAY__UPSTREAM": "smtp://127.0.0.1:2525", "OUTRIDER_RELAY__LISTEN": listen})
+        assert problem.startswith("OUTRIDER_RELAY__UPSTREAM is OUTRIDER_RELAY__LISTEN: ")
+
+    def test_an_upstream_beside_us(self) -> None:
+        assert loaded({"OUTRIDER_RELAY__UPSTREAM": "smtp://127.0.0.1:2526"})
+
+    @pytest.mark.parametrize("role", ["run", "relay"])
+    def test_no_mail_without_an_upstream(self, role: str) -> None:
+        with pytest.raises(SettingsError, match=r"OUTRIDER_RELAY__UPSTREAM: no upstream is set; expected .*smtp://"):
+            loaded().for_role(role)
+        assert loaded({"OUTRIDER_RELAY__UPSTREAM": "capture"}).for_role(role)
+
+    @pytest.mark.parametrize("role", ["tracker", "courier", "console"])
+    def test_other_roles_need_none(self, role: str) -> None:
+        assert loaded().for_role(role) == Settings()
+
+
+class TestRoles:
+    """What a role needs beyond its values."""
+
+    def test_a_wildcard_is_nowhere_to_send_people(self) -> None:
+        environment = {"OUTRIDER_TRACKER__LISTEN": "0.0.0.0:8080", "OUTRIDER_RELAY__UPSTREAM": "capture"}
+        with pytest.raises(SettingsError, match="OUTRIDER_TRACKER__PUBLIC_URL must say"):
+            loaded(environment).for_role("run")
+        assert loaded(environment).for_role("tracker")
+        assert loaded({**environment, "OUTRIDER_TRACKER__PUBLIC_URL": "https://track.example.com"}).for_role("run")
+
+    @pytest.mark.parametrize("role", ["tracker", "courier"])
+    def test_a_role_alone_shares_both_or_neither(self, role: str) -> None:
+        with pytest.raises(SettingsError, match="REDIS_URL is set, so DATABASE_URL must be too"):
+            loaded({"REDIS_URL": "redis://redis.example.com"}).for_role(role)
+        assert loaded({"REDIS_URL": "redis://redis.example.com"}).for_role("console")
+
+
+class TestPlaces:
+    """Files and directories that cannot serve."""
+
+    def test_a_data_dir_that_is_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        (problem,) = problems({"OUTRIDER_DATA_DIR": str(tmp_path / "file" / "below")})
+        assert problem == f"OUTRIDER_DATA_DIR: expected a directory, {tmp_path / 'file'} is none"
+
+    def test_a_data_dir_that_does_not_exist_yet(self, tmp_path: Path) -> None:
+        assert loaded({"OUTRIDER_DATA_DIR": str(tmp_path / "a" / "b")}).settings.data_dir == tmp_path / "a" / "b"
+        assert not (tmp_path / "a").exists()
+
+    @pytest.mark.parametrize(
+        "name",
+        ["OUTRIDER_RELAY__USERS", "OUTRIDER_AMS__CA_FILE", "OUTRIDER_RELAY__TLS_CERT", "OUTRIDER_RELAY__TLS_KEY"],
+    )
+    def test_a_file_that_is_missing(self, tmp_path: Path, name: str) -> None:
+        found = problems({name: str(tmp_path / "none")})
+        assert f"{name}: expected a readable file, {tmp_path / 'none'}: No such file or directory" in found
+
+    def test_a_users_file_with_a_clear_password(self, tmp_path: Path) -> None:
+        (tmp_path / "users").write_text("ann:hunter2\n")
+        (problem,) = problems({"OUTRIDER_RELAY__USERS": str(tmp_path / "users")})
+        assert problem.startswith(f"OUTRIDER_RELAY__USERS: {tmp_path / 'users'}: line 1: ")
+        assert "hunter2" not in problem
+
+    def test_a_certificate_that_is_none(self, tmp_path: Path) -> None:
+        (tmp_path / "pem").write_text("no PEM")
+        both = {name: str(tmp_path / "pem") for name in ("OUTRIDER_RELAY__TLS_CERT", "OUTRIDER_RELAY__TLS_KEY")}
+        (problem,) = problems(both)
+        assert problem.startswith("OUTRIDER_RELAY__TLS_CERT and OUTRIDER_RELAY__TLS_KEY: expected a PEM chain")
+        (problem,) = problems({"OUTRIDER_AMS__CA_FILE": str(tmp_path / "pem")})
+        assert problem.startswith("OUTRIDER_AMS__CA_FILE: expected certificates in PEM")
