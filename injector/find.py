@@ -30,7 +30,7 @@ class Judgement(NamedTuple):
     numbers: dict[str, int]
 
 
-def scan_leaf(leaf: Leaf, judgement: Judgement) -> Leaf:
+def _scan_leaf(leaf: Leaf, judgement: Judgement) -> Leaf:
     """Return *leaf* with its links found and judged."""
     charset = charset_of(leaf.part.parameters.get("charset"))
     if leaf.reason or leaf.body is None or charset is None:
@@ -38,6 +38,18 @@ def scan_leaf(leaf: Leaf, judgement: Judgement) -> Leaf:
     if charset.wide:
         return _scan_wide(leaf, leaf.body, charset, judgement)
     return _scanned(leaf, leaf.body, charset.codec, judgement)
+
+
+def scan_leaves(leaves: list[Leaf], judgement: Judgement) -> list[Leaf] | None:
+    """Return *leaves* with their links found and judged; None when together they hold more than a mail can have."""
+    scanned: list[Leaf] = []
+    total = 0
+    for leaf in leaves:
+        scanned.append(_scan_leaf(leaf, judgement))
+        total += len(scanned[-1].found)
+        if total > html.MAX_LINKS:
+            return None
+    return scanned
 
 
 def _left_alone(leaf: Leaf, reason: Reason) -> Leaf:
@@ -50,7 +62,7 @@ def _scanned(leaf: Leaf, octets: bytes, codec: str, judgement: Judgement) -> Lea
     try:
         seen = html.scan(octets)
     except html.ScanLimitError:
-        return _left_alone(leaf, Reason.HTML_LIMIT)
+        return _left_alone(leaf, Reason.LINK_LIMIT)
     marks: list[Mark] = []
     found: list[Found] = []
     for href in seen.hrefs:
@@ -95,7 +107,10 @@ def _judged(href: html.Href, octets: bytes, codec: str, judgement: Judgement) ->
 def _scan_text(leaf: Leaf, octets: bytes, codec: str, judgement: Judgement) -> Leaf:
     marks: list[Mark] = []
     found: list[Found] = []
-    for start, end in text.scan(octets, charset=codec):
+    spans = text.scan(octets, charset=codec)
+    if len(spans) > html.MAX_LINKS:
+        return _left_alone(leaf, Reason.LINK_LIMIT)
+    for start, end in spans:
         value = octets[start:end]
         url: str | None = None
         reason: str | None = Reason.CLICKS_OFF

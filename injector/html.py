@@ -123,7 +123,7 @@ class _Scanner:
         """Take the step at the `<` at *at*."""
         lower = self._lower
         if lower.startswith(b"!", at + 1, end):
-            return self._declaration(at, end, commented=commented)
+            return self._declaration(at, end)
         name = _TAG_NAME.match(lower, at, end)
         if name is None:
             # `</` and `<?` open a comment up to the next `>`, unless a letter follows; any other `<` is text.
@@ -193,9 +193,9 @@ class _Scanner:
             at = attribute.end()
         return close.end()
 
-    def _declaration(self, at: int, end: int, *, commented: bool) -> int:
+    def _declaration(self, at: int, end: int) -> int:
         if self._html.startswith(b"<!--", at, end):
-            return self._comment(at, end, commented=commented)
+            return self._comment(at, end)
         if self._html.startswith(b"<![CDATA[", at, end):
             if self._cdata_end < at:
                 # Found once for the whole part: a search for each opening would be quadratic where none ends.
@@ -205,14 +205,14 @@ class _Scanner:
                 return self._cdata_end + 3
         return self._past(b">", at + 2, end)  # a doctype, `<![if !mso]>`, `<![endif]>`
 
-    def _comment(self, at: int, end: int, *, commented: bool) -> int:
+    def _comment(self, at: int, end: int) -> int:
         lower = self._lower
         close = _COMMENT_END.search(lower, at + 2, end)  # `<!-->` and `<!--->` are whole comments
         if close is not None and close.end() == at + 6 and lower[at + 4] == 0x21:
             close = _COMMENT_END.search(lower, at + 4, end)  # `<!--!>` is none
         if close is None:
             return _UNENDED
-        if not commented and lower.find(b"href", at, close.start()) >= 0:
+        if lower.find(b"href", at, close.start()) >= 0:
             condition = _CONDITION.match(lower, at + 4, close.start())
             if condition is not None:
                 # To Outlook this is no comment. What begins in it and does not end in it concerns nobody else.

@@ -12,7 +12,7 @@ import msgspec
 
 from injector import links
 from injector.encodings import Splice, splice, undo
-from injector.find import Judgement, scan_leaf
+from injector.find import Judgement, scan_leaves
 from injector.headers import (
     LIST_UNSUBSCRIBE,
     HeaderEdits,
@@ -192,7 +192,10 @@ def _plan(mail: Mail, options: Options, *, keeps: bool, campaign: bool) -> Plan:
         reason, leaves = Reason.INLINE_PGP, []
     judgement = Judgement(clicks, options.text_links, options.skip, options.public_url, {})
     if opens or clicks:
-        leaves = [scan_leaf(leaf, judgement) for leaf in leaves]
+        scanned = scan_leaves(leaves, judgement)
+        if scanned is None:
+            reason = Reason.LINK_LIMIT
+        leaves = scanned or []
     pixel_part = _pixel_part(leaves) if opens else None
     leaves = [place_leaf(leaf, pixel=leaf.part.path == pixel_part) for leaf in leaves]
     found_links = _links(leaves, judgement.numbers)

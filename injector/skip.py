@@ -27,6 +27,7 @@ class Reason(StrEnum):
     HEADER_LIMIT = "header_limit"
     PART_LIMIT = "part_limit"
     DEPTH_LIMIT = "depth_limit"
+    LINK_LIMIT = "link_limit"
     NO_BOUNDARY = "no_boundary"
     BOUNDARY_REUSED = "boundary_reused"
     ENCODED_MULTIPART = "encoded_multipart"
@@ -46,7 +47,6 @@ class Reason(StrEnum):
     UNDECODABLE = "undecodable"
     UNKNOWN_CHARSET = "unknown_charset"
     CHARSET_ROUND_TRIP = "charset_round_trip"
-    HTML_LIMIT = "html_limit"
 
     # A link of a part that is worked on.
     CLICKS_OFF = "clicks_off"

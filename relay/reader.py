@@ -30,7 +30,8 @@ class DataReader:
     def __init__(self, *, max_bytes: int, max_received: int = 50) -> None:
         self._max_bytes = max_bytes
         self._max_received = max_received
-        self._blocks: list[bytes] = []
+        # One buffer, not a list: a client that sends single octets would make a list of millions.
+        self._held = bytearray()
         # The content begins at the beginning of a line, so a first line of one dot ends it.
         self._undecided = b"\r\n"
         self._octets = -len(self._undecided)
@@ -67,9 +68,9 @@ class DataReader:
             return self._refusal
         if self._octets > self._max_bytes:
             return replies.TOO_BIG
-        self._blocks[0] = self._blocks[0][2:]  # The line end that stood before the first line.
-        content = b"".join(self._blocks)
-        self._blocks.clear()
+        del self._held[:2]  # The line end that stood before the first line.
+        content = bytes(self._held)
+        self._held.clear()
         header_end = content.find(b"\r\n\r\n", 0, _HEADER_OCTETS)
         header = content[: header_end if header_end >= 0 else _HEADER_OCTETS]
         if header.count(b"\n") >= self._max_received and len(_RECEIVED.findall(header)) > self._max_received:
@@ -90,6 +91,6 @@ class DataReader:
             normal = normal.replace(b"\r\n.", b"\r\n")
         self._octets += len(normal)
         if self._octets > self._max_bytes or self._refusal is not None:
-            self._blocks.clear()
-        elif normal:
-            self._blocks.append(normal)
+            self._held.clear()
+        else:
+            self._held += normal

@@ -11,7 +11,7 @@ from aiohttp.web import Application, Request
 
 from ledger.store import open_ledger
 from sidecar.console.app import make_console
-from sidecar.health import Readiness
+from sidecar.readiness import Readiness
 from tests.rows import IDENTITY
 
 TOKEN = "a-console-token-made-up-for-tests"

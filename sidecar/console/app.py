@@ -11,7 +11,8 @@ from sidecar.console.asked import ProblemError, not_found
 from sidecar.console.guard import COOKIE, Doorkeeper, enter, guarded
 from sidecar.console.inbox import Inbox
 from sidecar.console.pages import STATIC, login_page
-from sidecar.health import Readiness, health_routes
+from sidecar.health import health_routes
+from sidecar.readiness import Readiness
 
 # Nothing larger than a login is ever sent here.
 _LARGEST_BODY = 16_384

@@ -22,7 +22,8 @@ from sidecar.keys import KeyFileError, console_token
 from sidecar.logs import configure
 from sidecar.settings import CAPTURE, Settings, public_url
 from sidecar.standin_ams import StandinAms
-from sidecar.wiring.fleet import RoleError, fleet
+from sidecar.wiring.fleet import fleet
+from sidecar.wiring.role import RoleError
 
 _API_KEY = "demo-key"
 

@@ -9,8 +9,8 @@ from aiohttp import web
 from ledger.store import UNAVAILABLE, Ledger, open_ledger
 from sidecar.addresses import parse_listen
 from sidecar.console.app import make_console
-from sidecar.health import Readiness
 from sidecar.keys import console_token
+from sidecar.readiness import Readiness
 from sidecar.settings import CAPTURE, public_url
 from sidecar.wiring.presence import Context, background
 from sidecar.wiring.relay import CAPTURE_DIRECTORY

@@ -1,22 +1,28 @@
 """A member of the fleet: one role in a process of its own, told its settings on stdin by its parent.
 
-Its stdin stays open as long as the parent lives. At its end this process ends at once, where the kernel has not done it
-already: everything that was answered is on disk.
+Its stdin stays open as long as the parent lives. At its end this process ends at once: everything that was answered is
+on disk. The libraries load before the settings are read, so that the members load while the servers start.
 """
 
 import os
 import sys
 import threading
 
-from sidecar.wiring.fleet import decode_settings
-from sidecar.wiring.process import serve
-
 
 def main() -> int:
     """Run the role that the command line names; a second word, `quiet`, asks for warnings and worse only."""
-    settings = decode_settings(sys.stdin.buffer.readline())
+    # A developer's tools bring rich, and structlog would load all of it to print tracebacks that nobody here prints.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None is how an import is refused
+    from sidecar.wiring.process import role_module, serve
+    from sidecar.wiring.role import decode_settings
+
+    role = sys.argv[1]
+    role_module(role)
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 1
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    return serve(sys.argv[1], settings, ready=_say_ready, alone=False, quiet="quiet" in sys.argv[2:])
+    return serve(role, decode_settings(line), ready=_say_ready, alone=False, quiet="quiet" in sys.argv[2:])
 
 
 def _say_ready() -> None:

@@ -12,8 +12,8 @@ import structlog
 from ledger import processes
 from ledger.store import UNAVAILABLE, Ledger
 from sidecar.addresses import parse_listen
-from sidecar.health import Readiness, serving_health
 from sidecar.keys import Keys
+from sidecar.readiness import Readiness
 from sidecar.settings import Settings
 
 log = structlog.get_logger()
@@ -95,6 +95,9 @@ async def alone(context: Context, listen: str, *needs: str) -> AsyncIterator[Rea
     if not (context.alone and listen):
         yield readiness
         return
+    # The relay speaks no HTTP but this: in a fleet it is spared the loading.
+    from sidecar.health import serving_health
+
     async with serving_health(parse_listen(listen), readiness):
         yield readiness
 

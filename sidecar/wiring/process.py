@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from types import ModuleType
 from typing import Any
 
 import structlog
@@ -50,6 +51,11 @@ def serve(role: str, settings: Settings, *, ready: Callable[[], None], alone: bo
     return 0
 
 
+def role_module(role: str) -> ModuleType:
+    """Load the role's file by name, so that its process loads no other role's libraries."""
+    return importlib.import_module(f"sidecar.wiring.{role}")
+
+
 async def _serve(role: str, settings: Settings, *, ready: Callable[[], None], alone: bool) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -60,9 +66,7 @@ async def _serve(role: str, settings: Settings, *, ready: Callable[[], None], al
         await _prepare_when_up(settings, keys, stopping)
     if stopping.is_set():
         return
-    # Imported by name, so that a role's process loads no other role's libraries.
-    module = importlib.import_module(f"sidecar.wiring.{role}")
-    work: Callable[[Context], Coroutine[Any, Any, None]] = getattr(module, role)
+    work: Callable[[Context], Coroutine[Any, Any, None]] = getattr(role_module(role), role)
     await work(Context(settings=settings, keys=keys, stopping=stopping, ready=ready, alone=alone))
 
 

@@ -23,7 +23,7 @@ from relay.settings import RelaySettings
 from relay.stamp import Draft
 from relay.upstream import SmtpUpstream, Verdict
 from sidecar.addresses import parse_listen
-from sidecar.health import Readiness
+from sidecar.readiness import Readiness
 from sidecar.settings import injector_options
 from sidecar.wiring.presence import DRAIN_SECONDS, Context, alone, background, hostname, present
 

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from sidecar.console.guard import COOKIE, SESSION_SECONDS, Doorkeeper
-from sidecar.health import Readiness
+from sidecar.readiness import Readiness
 from tests.console import BEARER, NOWHERE, TOKEN, Client, console, get
 from tests.rows import Pool, Rows
 
@@ -132,6 +132,38 @@ class TestTrouble:
         answer = await get(client, "/api/campaigns", 500)
         assert answer["error"]["code"] == "internal"
         assert "campaign" not in answer["error"]["message"]
+
+
+class TestWords:
+    """What cannot be understood is refused by the name of its parameter."""
+
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("/api/messages?limit=0", "limit"),
+            ("/api/messages?limit=501", "limit"),
+            ("/api/messages?limit=ten", "limit"),
+            ("/api/messages?limit=%D9%A1", "limit"),
+            ("/api/messages?status=lost", "status"),
+            ("/api/messages?status=sent&status=failed", "status"),
+            ("/api/messages?submission=abc", "submission"),
+            ("/api/messages?since=yesterday", "since"),
+            ("/api/messages?since=0001-01-01T00:00:00%2B14:00", "since"),
+            ("/api/messages?cursor=x", "cursor"),
+            ("/api/messages?cursor=z_________8", "cursor"),
+            ("/api/messages?recipient=a%00b", "recipient"),
+            ("/api/messages?recipent=ann@example.net", "recipent"),
+            ("/api/events?type=read", "type"),
+            ("/api/events?cursor=AQ", "cursor"),
+            ("/api/campaigns?limit=-1", "limit"),
+            ("/api/campaigns?campaign=" + "x" * 1001, "campaign"),
+            ("/api/export.csv?filter=some", "filter"),
+        ],
+    )
+    async def test_a_bad_value_is_refused_by_its_name(self, door: Client, path: str, name: str) -> None:
+        error = (await get(door, path, 400))["error"]
+        assert error["code"] in {"bad_parameter", "unknown_parameter"}
+        assert error["message"].startswith(f"{name}: ")
 
 
 class TestLogin:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
@@ -11,23 +10,18 @@ import structlog
 
 from courier.ams import open_ams
 from courier.deliver import Deliverer, run_deliverer
-from courier.record import Recorder
-from courier.replay import replay_parked, replay_since
+from courier.replay import replay_parked
 from courier.settings import AmsSettings
-from ledger.events import EventType
 from ledger.processes import register, take_lease
 from ledger.store import Ledger, open_ledger
 from sidecar.standin_ams import Fault, StandinAms
 from tests.conftest import Eventually
 from tests.mailings import (
-    APPLE,
     Connection,
     Seeded,
     ams_settings,
     connected,
     counts,
-    entries,
-    hit,
     make_campaign,
     queue,
     seed,
@@ -369,42 +363,6 @@ async def test_a_stop_ends_after_the_call_in_flight(
 async def test_nothing_runs_without_an_endpoint(ledger: Ledger) -> None:
     """AMS is off until its URL is set."""
     await asyncio.wait_for(run_deliverer(ledger, ams_settings(url=""), process=1, stopping=asyncio.Event()), 5)
-
-
-async def test_items_are_built_for_a_time_when_ams_was_off(ledger: Ledger, look: Connection) -> None:
-    """From the events since then: people's, machines' by the setting, never a HEAD; twice in a row is once."""
-    ann, bob = await seed(look, await make_campaign(look), "ann@example.net", "bob@example.net")
-    (cid,) = await seed(look, await make_campaign(look, "news", mailing=None), "cid@example.net")
-    off = ams_settings(url="")
-    start = datetime.now(UTC) - timedelta(minutes=1)
-    await Recorder(ledger, ams=off).record(
-        entries(
-            [
-                hit(ann),
-                hit(ann),
-                hit(bob, EventType.CLICKED, url="https://x.example/?a=1&b=2"),
-                hit(bob, EventType.UNSUBSCRIBED),
-                hit(bob, user_agent=APPLE),
-                hit(bob, method="HEAD"),
-                hit(cid),
-            ]
-        )
-    )
-    assert await waiting(look) == 0
-    settings = ams_settings(machines="exclude")
-    assert await replay_since(ledger, datetime.now(UTC) + timedelta(minutes=1), settings) == 0
-    assert await replay_since(ledger, start, settings) == 4
-    assert await replay_since(ledger, start, settings) == 0
-    rows = await look.fetch("SELECT mailing, message, url FROM outbox ORDER BY id")
-    assert sorted(tuple(row) for row in rows) == sorted(
-        [
-            (42, ann.id, "open_trace"),
-            (42, ann.id, "open_trace"),
-            (42, bob.id, "https://x.example/?a=1&b=2"),
-            (42, bob.id, "Unsubscribe_Click:DC,AE{|;"),
-        ]
-    )
-    assert await replay_since(ledger, start, ams_settings()) == 1
 
 
 async def test_neither_key_nor_address_is_logged_or_kept(ledger: Ledger, look: Connection, standin: StandinAms) -> None:

@@ -289,7 +289,17 @@ class TestHtml:
         body = b'<a href="https://example.com/">x</a>\r\n' * 12_000
         content = top(part(body))
         result = rewrite(content)
-        assert (result.reason, body_of(result.content)) == ("html_limit", body)
+        assert (result.reason, body_of(result.content)) == ("link_limit", body)
+
+    def test_h29_too_many_links_in_text_leave_the_part_alone(self) -> None:
+        content = top(part(b"https://example.com/\r\n" * 5_001, "text/plain"))
+        planned = injector.plan(injector.parse(content), options(text_links=True), campaign=True)
+        assert [leaf.reason for leaf in planned.leaves] == ["link_limit"]
+
+    def test_h29_too_many_links_in_all_parts_leave_the_mail_alone(self) -> None:
+        content = top(multipart("mixed", *[part(b'<a href="https://example.com/">x</a>\r\n' * 3_000)] * 2))
+        result = rewrite(content)
+        assert (result.reason, body_of(result.content)) == ("link_limit", body_of(content))
 
     def test_x6_a_link_at_a_soft_break_of_plain_text_is_joined(self) -> None:
         body = b"see https://a.example.com/te=\r\nst/x.\r\n> https://b.example.com/\r\n-- \r\nsig\r\n"

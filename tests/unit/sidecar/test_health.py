@@ -8,7 +8,8 @@ from pathlib import Path
 import aiohttp
 
 from sidecar.addresses import Listen
-from sidecar.health import Readiness, serving_health
+from sidecar.health import serving_health
+from sidecar.readiness import Readiness
 
 ROOT = Path(__file__).parents[3]
 

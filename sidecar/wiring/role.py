@@ -1,0 +1,129 @@
+"""One role's process as its parent sees it: started, told its settings, started again when it dies, and stopped."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from sidecar.settings import LAUNCHER_DIRECTORY, Settings
+
+log = structlog.get_logger()
+
+#: Seconds in which a process must say that it is ready, and in which it must have stopped.
+START_SECONDS, STOP_SECONDS = 60.0, 40.0
+
+#: Where the processes of one machine share their metrics, below the data directory.
+METRICS_DIRECTORY = "metrics"
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
+
+
+class RoleError(Exception):
+    """A part of the fleet did not start."""
+
+
+class Role:
+    """One role's process. `load` it, `start` it with the settings, `stop` it."""
+
+    def __init__(self, role: str, data_dir: Path, *, quiet: bool) -> None:
+        self.role = role
+        self._data_dir = data_dir
+        self._quiet = quiet
+        self._settings = b""
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def load(self) -> None:
+        """Start the process: it loads its libraries, and waits for the settings."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "sidecar.wiring.member",
+            self.role,
+            *(["quiet"] if self._quiet else []),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            # Ctrl-C reaches the parent alone, which stops the others in order.
+            start_new_session=True,
+            env=_environment(self._data_dir),
+        )
+
+    async def start(self, settings: Settings) -> None:
+        """Tell the settings, wait until the process is ready, and keep it; raise `RoleError` when it ends instead."""
+        self._settings = encode_settings(settings)
+        if not await self._settle():
+            raise RoleError(f"the {self.role} could not start; its reason stands above")
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Ask the process to finish and wait for it; past the time it is killed."""
+        self._stopping = True
+        process = self._process
+        if process is not None and process.returncode is None:
+            process.terminate()
+            try:
+                async with asyncio.timeout(STOP_SECONDS):
+                    await process.wait()
+            except TimeoutError:
+                log.error("role_killed", role=self.role)  # noqa: TRY400 - nothing to trace
+                process.kill()
+                await process.wait()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+
+    async def _keep(self) -> None:
+        pause = _FIRST_PAUSE
+        while self._process is not None:
+            status = await self._process.wait()
+            if self._stopping:
+                return
+            log.error("role_died", role=self.role, status=status, again_in_seconds=pause)
+            await asyncio.sleep(pause)
+            await self.load()
+            pause = _FIRST_PAUSE if await self._settle() else min(pause * 2, _LONGEST_PAUSE)
+
+    async def _settle(self) -> bool:
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            return False
+        with contextlib.suppress(OSError):
+            process.stdin.write(self._settings + b"\n")
+            await process.stdin.drain()
+        said = b""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                said = await process.stdout.readline()
+        if said.strip() == b"ready":
+            return True
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        return False
+
+
+def _environment(data_dir: Path) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OUTRIDER_")}
+    environment["PYTHONPATH"] = str(LAUNCHER_DIRECTORY)
+    environment["PROMETHEUS_MULTIPROC_DIR"] = str(data_dir / METRICS_DIRECTORY)
+    return environment
+
+
+def encode_settings(settings: Settings) -> bytes:
+    """Return the settings as one line for a member of the fleet."""
+    return msgspec.json.encode(settings, enc_hook=str)
+
+
+def decode_settings(line: bytes) -> Settings:
+    """Return the settings that `encode_settings` wrote."""
+    return msgspec.json.decode(line, type=Settings, dec_hook=_path)
+
+
+def _path(kind: type, value: Any) -> Any:
+    return kind(value)
