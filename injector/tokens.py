@@ -80,18 +80,25 @@ class _Key:
             raise ValueError("a signing key must not be empty")
         self.secret = secret
         self.fingerprint = _derive(secret, "fingerprint", 8).hex()
-        self._ciphers = {purpose: AESSIV(_derive(secret, f"{purpose} encryption", 64)) for purpose in Purpose}
-        self._signers = {purpose: _CachedSigner(secret, purpose) for purpose in Purpose}
+        self._tools = {
+            purpose: (
+                AESSIV(_derive(secret, f"{purpose} encryption", 64)),
+                _CachedSigner(secret, purpose),
+                [purpose.encode()],
+            )
+            for purpose in Purpose
+        }
 
     def seal(self, purpose: Purpose, payload: bytes) -> bytes:
-        sealed = self._ciphers[purpose].encrypt(payload, [purpose.encode()])
-        return self._signers[purpose].sign(urlsafe_b64encode(sealed).rstrip(b"="))
+        cipher, signer, associated = self._tools[purpose]
+        return signer.sign(urlsafe_b64encode(cipher.encrypt(payload, associated)).rstrip(b"="))
 
     def open(self, purpose: Purpose, body: str, signature: str) -> bytes | None:
-        if not self._signers[purpose].verify_signature(body, signature):
+        cipher, signer, associated = self._tools[purpose]
+        if not signer.verify_signature(body, signature):
             return None
         try:
-            return self._ciphers[purpose].decrypt(_decoded(body), [purpose.encode()])
+            return cipher.decrypt(_decoded(body), associated)
         except InvalidTag:
             return None
 

@@ -75,12 +75,23 @@ class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """The operator's API and pages; never on the public listener."""
 
     listen: Annotated[str, Meta(description="Address and port for the operator's API and pages.")] = "127.0.0.1:8081"
+    hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Names under which the console may be asked for, beside loopback and the listen host: a "
+            "proxy's, a Prometheus target's. Others get 421, against pages whose own name is made to point here."
+        ),
+    ] = ()
     token: Annotated[
         str,
         Meta(
             description="Bearer token of the API. Empty: generated once, 0600, in the data directory (`console.token`)."
         ),
     ] = ""
+
+    def __repr__(self) -> str:
+        """Show the address alone: the token is a secret."""
+        return f"ConsoleSettings(listen={self.listen!r})"
 
 
 def default_data_dir() -> Path:

@@ -23,6 +23,11 @@ import msgspec
 import pytest
 import pytest_asyncio
 import redis.asyncio
+from hypothesis import settings as hypothesis_settings
+
+# A loaded machine is no failed property; each test has its own time limit.
+hypothesis_settings.register_profile("outrider", deadline=None)
+hypothesis_settings.load_profile("outrider")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -18,8 +18,13 @@ from ledger.store import Ledger, open_ledger
 from sidecar.embedded import running as running_servers
 
 ROOT = Path(__file__).resolve().parents[1]
+#: The environment of a command: an operator's settings in the tests' own are none of its business.
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
 
 START_SECONDS = 60.0
+
+#: What the programs of the embedded servers are called.
+_SERVERS = {"postgresql": "postgres", "redis": "valkey-server"}
 
 
 @contextmanager
@@ -59,11 +64,21 @@ def is_running(pid: int) -> bool:
     return state not in {"Z", "X"}
 
 
+def arguments(pid: int) -> list[str]:
+    """Return the command line of *pid*; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").rstrip("\0").split("\0")
+    except OSError:
+        return []
+
+
 class Outrider:
     """One `./outrider run` on *data_dir*, started as often as a test likes on the same ports."""
 
     def __init__(self, data_dir: Path, free_port: Callable[[], int], **settings: str) -> None:
         self.data_dir = data_dir
+        #: What all its processes said on standard error, over every start.
+        self.log = data_dir / "stderr.log"
         self.smtp, self.http, self.console = free_port(), free_port(), free_port()
         self.token = secrets.token_urlsafe(16)
         self._settings = {
@@ -87,19 +102,13 @@ class Outrider:
     async def start(self) -> None:
         """Start and wait until every door is open."""
         words = [word for name, value in self._settings.items() for word in ("--set", f"{name}={value}")]
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "sidecar",
-            "run",
-            *words,
-            cwd="/",
-            env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "sidecar", "run", *words, cwd="/", env=ENVIRONMENT, stderr=log
+            )
         async with asyncio.timeout(START_SECONDS):
             while not await self._is_ready():
-                assert self._process.returncode is None, "the command ended instead of starting"
+                assert self._process.returncode is None, f"the command ended instead of starting:\n{self._last_words()}"
                 await asyncio.sleep(0.05)
 
     async def kill(self) -> set[int]:
@@ -109,6 +118,49 @@ class Outrider:
         assert self._process is not None
         await self._process.wait()
         return below
+
+    def processes(self, name: str) -> list[int]:
+        """Return the processes of a role (`relay`, `tracker`…), or of `postgresql` or `redis` with all below it."""
+        found: list[int] = []
+        for pid in sorted(descendants(self.pid)):
+            words = arguments(pid)
+            if name in _SERVERS and Path(words[0] if words else "").name == _SERVERS[name]:
+                return [pid, *sorted(descendants(pid))]
+            if "sidecar.wiring.member" in words and name in words:
+                found.append(pid)
+        assert found, f"no process of {name} runs"
+        return found
+
+    @asynccontextmanager
+    async def without(self, name: str) -> AsyncIterator[None]:
+        """Kill a server or a role, and keep it from coming back for the time of the block."""
+        # Who would start it again at once is asleep meanwhile.
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            pids = self.processes(name)
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(START_SECONDS):
+                while any(map(is_running, pids)):  # noqa: ASYNC110 - not our children: nobody tells us
+                    await asyncio.sleep(0.01)
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Let a server or a role hang for the time of the block: what is asked of it stays without an answer."""
+        pids = self.processes(name)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     async def stop(self) -> int:
         """Ask the command to stop, and return its exit code."""
@@ -125,6 +177,9 @@ class Outrider:
         assert servers is not None
         async with open_ledger(servers.database_url) as ledger:
             yield ledger
+
+    def _last_words(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
 
     async def _is_ready(self) -> bool:
         try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -31,6 +31,8 @@ class Sink:
         #: Awaited after the final dot and before its answer.
         self.gate: asyncio.Event | None = None
         self.dots = asyncio.Semaphore(0)
+        #: Awaited with a recipient before it is answered, and again with its content after the final dot.
+        self.witness: Callable[[str, bytes | None], Awaitable[None]] | None = None
         self.extensions = ["SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
         self.tls: ssl.SSLContext | None = None
         self.auth = "235 2.7.0 Ok"
@@ -79,6 +81,8 @@ class Sink:
                 say(self.mail(sender))
             elif verb.startswith("RCPT"):
                 recipient = line[line.index("<") + 1 : line.rindex(">")]
+                if self.witness is not None:
+                    await self.witness(recipient, None)
                 say(self.rcpt(recipient))
             elif verb == "DATA":
                 say("354 Go")
@@ -92,6 +96,8 @@ class Sink:
                     if raw[:2] == b".."
                     else raw.replace(b"\r\n..", b"\r\n.")
                 )
+                if self.witness is not None:
+                    await self.witness(recipient, content)
                 answer = self.dot(recipient)
                 if not answer:
                     return

@@ -34,7 +34,7 @@ async def console(context: Context) -> None:
             capture_dir=settings.data_dir / CAPTURE_DIRECTORY if settings.relay.upstream == CAPTURE else None,
             public_url=public_url(settings),
             readiness=readiness,
-            hosts=(listen.host,),
+            hosts=(listen.host, *settings.console.hosts),
         )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
         await runner.setup()

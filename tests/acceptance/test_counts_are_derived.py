@@ -55,6 +55,12 @@ SELECT
 FROM campaign c WHERE c.campaign_id = $1
 """
 
+#: Whether so many connections to this database wait for an advisory lock.
+WAITING = """
+SELECT count(*) = $1::bigint FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'advisory'
+"""
+
 
 class Fickle:
     """An upstream that accepts, refuses, stumbles, or leaves its answer to the dot open."""
@@ -216,8 +222,10 @@ async def test_counts_equal_the_rows_at_every_pause_and_reconcile(
         assert seen == set(expected) - {"queued"}
 
 
-async def test_drift_is_reported_put_right_once_and_counted(database_url: str, pool: Pool) -> None:
-    """A counter that somebody spoilt is named with by how much, and right afterwards; two recounts correct it once."""
+async def test_drift_is_reported_put_right_once_and_counted(
+    database_url: str, pool: Pool, eventually: Eventually
+) -> None:
+    """A spoilt counter is named with by how much, and right afterwards; three recounts correct it once."""
     rows = Rows(pool)
     campaign = await rows.campaign("42", counts={"accepted": 2, "sent": 7, "opens": 0, "ams_delivered": 5})
     ann = await rows.message(campaign=campaign)
@@ -225,7 +233,12 @@ async def test_drift_is_reported_put_right_once_and_counted(database_url: str, p
     await rows.engagement(ann, opens=3, clicks=1, first_opened_at=datetime.now(UTC), first_clicked_at=datetime.now(UTC))
     before = REGISTRY.get_sample_value("outrider_count_drift") or 0.0
     async with console(database_url) as client:
-        answers = await asyncio.gather(*(act(client, "42", "sync-counts") for _ in range(4)))
+        async with pool.acquire() as other, other.transaction():
+            # Another recount is under way: these wait for it, and then for each other.
+            await other.execute("SELECT pg_advisory_xact_lock(1869968500)")
+            recounts = [asyncio.create_task(act(client, "42", "sync-counts")) for _ in range(3)]
+            await eventually(lambda: pool.fetchval(WAITING, len(recounts)))
+        answers = await asyncio.gather(*recounts)
         found = [answer["drift"] for answer in answers if any(answer["drift"].values())]
         assert [{counter: drift for counter, drift in one.items() if drift} for one in found] == [
             {"sent": 6, "failed": -1, "opens": -3, "clicks": -1, "unique_opens": -1, "unique_clicks": -1}

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from injector import globs
 from injector.links import LinkReason, Verdict, attribute, judge, judge_url, location, strip_notrack
 
 PUBLIC = "https://t.example.com"
@@ -31,50 +30,6 @@ def tracked(value: str | bytes, **options: str) -> str | None:
 def reason(value: str | bytes) -> str | None:
     """Return why an attribute's value is left alone."""
     return verdict(value).reason
-
-
-class TestCharacterReferences:
-    """They are decoded once, by the rule for attributes."""
-
-    @pytest.mark.parametrize(
-        "url", ["https://x.test/?a=1&copy=2&region=eu&notify=0", "https://x.test/?a&lt=1&ampx=2&notin"]
-    )
-    def test_h3_a_name_without_semicolon_stays(self, url: str) -> None:
-        assert tracked(url) == url
-
-    @pytest.mark.parametrize("written", ["&amp;", "&#38;", "&#x26;", "&#X26;", "&AMP;", "&#038;", "&#38", "&amp"])
-    def test_h4_an_ampersand_is_decoded(self, written: str) -> None:
-        ends_well = written if written.endswith(";") else written + ";"
-        assert tracked(f"https://x.test/?a=1{ends_well}b=2") == "https://x.test/?a=1&b=2"
-        assert tracked(f"https://x.test/?a=1{written}") == "https://x.test/?a=1&"
-
-    def test_h4_decoding_happens_once(self) -> None:
-        assert tracked("https://x.test/?a=1&amp;amp;b=2&amp;lt;") == "https://x.test/?a=1&amp;b=2&lt;"
-
-    @pytest.mark.parametrize(
-        ("written", "meant"),
-        [
-            ("&copy;", "©"),
-            ("&copy", "©"),
-            ("&copy&x", "©&x"),
-            ("&copy=", "&copy="),
-            ("&copyx;", "&copyx;"),
-            ("&notin;", "∉"),
-            ("&nosuchname;", "&nosuchname;"),
-            ("&;&#;&#x;", "&;&#;&#x;"),
-            ("&#x41&#66", "AB"),
-            ("&#128;", "€"),
-            ("&#x110000;&#xD800;", "\ufffd\ufffd"),
-            ("&#99999999999999999999;", "\ufffd"),
-            ("&#0000000000000065;", "A"),
-            ("&#0;", "\ufffd"),
-        ],
-    )
-    def test_references_as_in_a_browser(self, written: str, meant: str) -> None:
-        assert tracked(f"https://x.test/?{written}") == f"https://x.test/?{meant}"
-
-    def test_a_number_of_a_million_digits_is_harmless(self) -> None:
-        assert tracked(f"https://x.test/&#{'9' * 1_000_000};") == "https://x.test/\ufffd"
 
 
 class TestExactness:
@@ -341,42 +296,14 @@ class TestOwnLinks:
 
 
 class TestSkip:
-    """The skip list names whole URLs, in any case."""
+    """The skip list names whole URLs."""
 
-    @pytest.mark.parametrize(
-        ("pattern", "url", "skipped"),
-        [
-            ("*amsweb.php*", "https://x.test/AMSweb.php?id=1", True),
-            ("*amsweb.php*", "https://x.test/amsweb-php", False),
-            ("https://x.test/*", "HTTPS://X.TEST/a", True),
-            ("https://x.test", "https://x.test/", False),
-            ("*/unsubscribe", "https://x.test/unsubscribe-tips", False),
-            ("*/unsubscribe", "https://x.test/unsubscribe", True),
-            ("*://x.test/?", "https://x.test/a", True),
-            ("*://x.test/?", "https://x.test/ab", False),
-            ("*/[0-9][!a-c]", "https://x.test/7d", True),
-            ("*/[0-9][!a-c]", "https://x.test/7B", False),
-            ("*[*]*", "https://x.test/a*b", True),
-            ("*[[]]", "https://x.test/?a[]", True),
-            ("*a*a*", "https://x.test/a", False),
-            ("*ab*b", "https://x.test/ab", False),
-            ("*[z-a]*", "https://x.test/z", False),
-            ("*[", "https://x.test/[", True),
-            ("*.test/*\n*", "https://x.test/", False),
-            ("", "https://x.test/", False),
-        ],
-    )
-    def test_h26_patterns(self, pattern: str, url: str, *, skipped: bool) -> None:
-        wanted = Verdict(reason=LinkReason.SKIPPED) if skipped else Verdict(url=url)
-        assert verdict(url, skip=("nothing", pattern)) == wanted
+    def test_h26_what_a_pattern_matches_is_left_alone(self) -> None:
+        assert reason("https://x.test/AMSweb.php?id=1") == "skipped"
+        assert verdict("https://x.test/AMSweb.php?id=1", skip=()).url == "https://x.test/AMSweb.php?id=1"
 
     def test_h26_a_word_in_a_path_is_no_reason(self) -> None:
         assert tracked("https://x.test/unsubscribe-tips") == "https://x.test/unsubscribe-tips"
-
-    def test_many_stars_stay_linear(self) -> None:
-        """`fnmatch` takes minutes for the second of these."""
-        assert reason("https://x.test/" + "a" * 1400) is None
-        assert not globs.matches_any(("*a" * 60 + "*b",), "https://x.test/" + "a" * 1400)
 
 
 class TestAttribute:
@@ -466,11 +393,3 @@ def test_judge_never_raises(value: bytes, charset: str) -> None:
     """Invariant: every value gets a verdict: a URL or a reason."""
     judged = judge(value, charset=charset, skip=SKIP, public_url=PUBLIC)
     assert (judged.url is None) != (judged.reason is None)
-
-
-@given(st.text("ab*?[]-!x", max_size=8), st.text("abx-!]", max_size=8))
-def test_globs_match_as_the_shell_does(pattern: str, text: str) -> None:
-    """Invariant: on small inputs, where it can be afforded, fnmatch is right and agrees."""
-    from fnmatch import fnmatchcase
-
-    assert globs.matches_any((pattern,), text) == fnmatchcase(text, pattern)

@@ -35,6 +35,14 @@ class TestRoundTrip:
     def test_row_01_a_token_says_what_was_minted(self) -> None:
         assert RING.verify(Purpose.CLICK, CLICK) == Claim(key=KEY, link=3, url=URL)
 
+    def test_a_token_of_the_first_release_verifies_for_ever(self) -> None:
+        """A change that breaks this breaks every link that was ever sent: add a version, never edit one."""
+        sent = (
+            "y5UnNq8ADJOXkkImswVzhXWjKxldM8x-lUqoZq49Sb7vDy-wNFIGXoK7Rvnuur6DErOzekO"
+            "V4lX21JUlLxuF6zQnKZu0D7uAQg.ptFIoHPrlMq3igzGoqgjP6AriP7iEvYoXp-M8wLC0No"
+        )
+        assert RING.verify(Purpose.CLICK, sent) == Claim(key=KEY, link=3, url=URL)
+
     @pytest.mark.parametrize("purpose", list(Purpose))
     def test_row_01_a_token_without_link_and_url(self, purpose: Purpose) -> None:
         assert RING.verify(purpose, RING.mint(purpose, KEY)) == Claim(key=KEY, link=-1, url="")
@@ -77,6 +85,15 @@ class TestOneSpelling:
         respelt = [token.replace("-", "+").replace("_", "/") for token in tokens]
         assert any(a != b for a, b in zip(tokens, respelt, strict=True))
         assert all(a == b or refused(b) for a, b in zip(tokens, respelt, strict=True))
+
+    def test_row_03_a_second_spelling_is_refused_even_under_our_signature(self) -> None:
+        token = RING.mint(Purpose.CLICK, KEY, 0, "x")
+        body = token.split(".")[0]
+        respelt = body[:-1] + ALPHABET[ALPHABET.index(body[-1]) + 1]
+        assert base64.urlsafe_b64decode(respelt + "=") == base64.urlsafe_b64decode(body + "=")
+        signer = Signer(NEW, salt="outrider.click.1", key_derivation="hmac", digest_method=hashlib.sha256)
+        assert signer.sign(body).decode() == token
+        assert refused(signer.sign(respelt).decode())
 
     def test_row_07_halves_of_two_tokens_are_refused(self) -> None:
         body, signature = CLICK.split(".")
