@@ -10,6 +10,8 @@ import hmac
 import unicodedata
 from typing import NewType
 
+import idna
+
 #: 26 characters `[a-z2-7]`: base32 of 16 bytes. The left side of a stamped Message-ID and the word in our 250.
 MessageKey = NewType("MessageKey", str)
 
@@ -106,8 +108,9 @@ def normalise_address(address: str) -> str:
         return address
     if not domain.isascii():
         try:
-            domain = domain.encode("idna").decode("ascii")
-        except UnicodeError:
+            # The rules that browsers and today's mailers follow (UTS 46), not Python's codec of 2003.
+            domain = idna.encode(domain, uts46=True).decode("ascii")
+        except idna.IDNAError:
             domain = unicodedata.normalize("NFC", domain)
     return local + at + domain.lower()
 
