@@ -40,7 +40,8 @@ def _run(arguments: list[str]) -> int:
 
         return run_checks(arguments[1:])
     given = parser().parse_args(arguments)
-    from sidecar.cli_commands import COMMAND_BODIES, CommandError
+    from sidecar.cli_commands import COMMAND_BODIES
+    from sidecar.failures import CommandError
 
     try:
         return COMMAND_BODIES[given.command](given)

@@ -15,18 +15,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sidecar.failures import CommandError
 from sidecar.loading import CommandLine, Loaded, load
 from sidecar.settings import Settings, SettingsError
 
 Report = Callable[[Settings, argparse.Namespace], Awaitable[int]]
-
-
-class CommandError(Exception):
-    """The command could not do its work; the text says why, to the person who typed it."""
-
-    def __init__(self, text: str, *, code: int = 1) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 def _load(given: argparse.Namespace) -> Loaded:

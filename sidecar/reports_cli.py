@@ -18,9 +18,9 @@ from ledger.ids import MessageKey, key_bytes, recipient_index
 from ledger.reports import DeliveryStatus, ExportFilter, Message, MessageFilter
 from ledger.standing import Share, Standing
 from ledger.store import Ledger, open_ledger
-from sidecar.cli_commands import CommandError
 from sidecar.cursors import ROW_CURSOR, cursor_text, position_of
 from sidecar.export import export_csv
+from sidecar.failures import CommandError
 from sidecar.keys import load_keys
 from sidecar.settings import Settings
 from sidecar.tables import table

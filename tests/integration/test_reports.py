@@ -14,8 +14,8 @@ from ledger import ids, processes
 from ledger.campaigns import fold_counts
 from ledger.store import open_ledger
 from sidecar import reports_cli
-from sidecar.cli_commands import CommandError
 from sidecar.cli_parser import parser
+from sidecar.failures import CommandError
 from sidecar.settings import KeysSettings, Settings
 from tests.rows import IDENTITY, NOON, Pool, Rows
 

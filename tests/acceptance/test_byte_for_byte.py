@@ -1,0 +1,211 @@
+"""Promise 4: nothing changes in a message but what was meant to; undoing the changes gives back the input.
+
+The corpus is submitted over SMTP and read where the capture upstream wrote it. `tests/splices.py` undoes what the
+documentation names, and nothing else; what is left must be the submitted bytes.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from injector.tokens import Keyring
+from tests import dkim
+from tests.playing import accepted, asked, mail, ports
+from tests.running import Outrider, outrider, short_directory
+from tests.splices import leaves, split, undo
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("byte_for_byte"),
+    pytest.mark.timeout(180),
+]
+
+CORPUS = Path(__file__).resolve().parent.parent / "corpus" / "mail"
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """What becomes of a mail of the corpus."""
+
+    #: Number of wrapped hrefs; with one or more there is a pixel too.
+    links: int = 0
+    #: Why nothing is injected.
+    reason: str | None = None
+    campaign: str | None = "65"
+    #: It offers an unsubscribe that it did not have.
+    unsubscribe: bool = True
+
+
+EXPECTED = {
+    "amp": Expected(links=1, campaign="77"),
+    "bounce_report": Expected(reason="report", campaign=None, unsubscribe=False),
+    "boundary_quirks": Expected(links=2),
+    "broken_base64": Expected(reason="undecodable"),
+    "calendar_invitation": Expected(links=2),
+    "eight_bit_without_label": Expected(links=1),
+    "empty_body": Expected(reason="no_html", campaign=None, unsubscribe=False),
+    "folded_and_repeated_headers": Expected(links=2, campaign=None, unsubscribe=False),
+    "forwarded_message": Expected(links=1),
+    "headers_without_a_body": Expected(reason="no_html", campaign=None, unsubscribe=False),
+    "koi8_r_quoted_printable": Expected(links=2, campaign="journal-2026-11"),
+    "newsletter_with_pdf_and_image": Expected(
+        links=4, campaign="5d1c7f8e-9a55-4b0e-8b39-0f6f7d7a1c11", unsubscribe=False
+    ),
+    "no_headers": Expected(reason="no_html", campaign=None, unsubscribe=False),
+    "pgp_encrypted": Expected(reason="encrypted"),
+    "pgp_inline": Expected(reason="inline_pgp"),
+    "plain_text": Expected(reason="no_html", campaign="4711"),
+    "smime_signed": Expected(reason="signed"),
+    "transactional": Expected(links=1, campaign=None, unsubscribe=False),
+    "very_long_lines": Expected(links=20),
+    "windows_1251_base64": Expected(links=3),
+}
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """An Outrider with the capture upstream."""
+
+    target: Outrider
+    keyring: Keyring
+
+    @property
+    def public_url(self) -> str:
+        """What every URL of ours begins with."""
+        return f"http://127.0.0.1:{self.target.http}"
+
+    async def through(self, submitted: bytes, recipient: str = "ann@example.net") -> tuple[str, bytes]:
+        """Submit a message, and return its key and the bytes that left."""
+        key = await accepted(self.target.smtp, submitted, recipient)
+        return key, (self.target.data_dir / "capture" / f"{key}.eml").read_bytes()
+
+
+def submitted_bytes(name: str) -> bytes:
+    """Return a mail of the corpus as it goes over the wire: its lines end in CRLF there, in the file in LF."""
+    return (CORPUS / f"{name}.eml").read_bytes().replace(b"\n", b"\r\n")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def scene() -> AsyncIterator[Scene]:
+    """Run an Outrider for every test of this file."""
+    with short_directory() as data_dir:
+        async with outrider(data_dir, ports(), inject__dkim="keep") as target:
+            keyring = Keyring([(data_dir / "signing.key").read_bytes().strip()])
+            yield Scene(target=target, keyring=keyring)
+
+
+def test_every_mail_of_the_corpus_is_expected_to_become_something() -> None:
+    """A file that is added to the corpus is tested, or this says that it is not."""
+    assert {path.stem for path in CORPUS.glob("*.eml")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+async def test_undoing_the_documented_changes_gives_back_the_submitted_bytes(scene: Scene, name: str) -> None:
+    """Received, Message-ID, List-Unsubscribe, hrefs and the pixel apart, what left is what came; and it says why."""
+    submitted, expected = submitted_bytes(name), EXPECTED[name]
+    key, left = await scene.through(submitted)
+    undone = undo(left, submitted, keyring=scene.keyring, public_url=scene.public_url)
+    assert undone.content == submitted
+    shown = await asked(scene.target, f"/api/messages/{key}")
+    assert undone.stamped is not None
+    assert shown["message_id"] == undone.stamped.decode()
+    assert undone.stamped.startswith(f"{key}@".encode())
+    assert shown["campaign_id"] == expected.campaign
+    assert (undone.unsubscribe is not None) is expected.unsubscribe
+    assert shown["tracking"] == {
+        "injected": expected.links > 0,
+        "reason": expected.reason,
+        "links": expected.links,
+    }
+    assert (len(undone.links), undone.pixels) == (expected.links, int(expected.links > 0))
+    if not expected.links:
+        assert split(left)[1] == split(submitted)[1], "the body of an untouched mail is another"
+
+
+@pytest.mark.parametrize("name", ["newsletter_with_pdf_and_image", "calendar_invitation", "forwarded_message"])
+async def test_attachments_are_bit_identical(scene: Scene, name: str) -> None:
+    """PDF, image, calendar, a page that is attached, a mail in the mail: encoded and decoded, octet by octet."""
+    submitted = submitted_bytes(name)
+    _, left = await scene.through(submitted)
+    before, after = leaves(submitted), leaves(left)
+    assert [leaf.kind for leaf in before] == [leaf.kind for leaf in after]
+    same = [came for came, gone in zip(before, after, strict=True) if came == gone]
+    # Of each of these mails exactly one part is the page that the reader sees.
+    assert len(same) == len(before) - 1
+
+
+async def test_each_recipient_gets_the_same_but_for_what_is_his(scene: Scene) -> None:
+    """Three people of one transaction: To and Cc as written, nobody's address in another's copy, all undo to one."""
+    submitted = submitted_bytes("windows_1251_base64")
+    people = [f"same.{number}@example.org" for number in range(3)]
+    submission = await accepted(scene.target.smtp, submitted, *people)
+    listed = (await asked(scene.target, f"/api/messages?submission={submission}"))["messages"]
+    assert sorted(message["recipient"] for message in listed) == people
+    stamps = set()
+    for message in listed:
+        left = (scene.target.data_dir / "capture" / f"{message['key']}.eml").read_bytes()
+        undone = undo(left, submitted, keyring=scene.keyring, public_url=scene.public_url)
+        assert undone.content == submitted
+        assert not any(person.encode() in left for person in people)
+        stamps.add(undone.stamped)
+    assert len(stamps) == 3
+
+
+async def test_control_headers_go_and_nothing_beside_them(scene: Scene) -> None:
+    """Bcc and X-Outrider-Track are not for the recipient; their neighbours stay where they were."""
+    secret = "Bcc: hidden@example.org,\r\n second@example.org\r\nX-Outrider-Track: clicks\r\nX-After: yes\r\n"
+    submitted = mail("control.1@mailer.example.com", extra="X-Before: yes\r\n" + secret)
+    _, left = await scene.through(submitted)
+    undone = undo(left, submitted, keyring=scene.keyring, public_url=scene.public_url)
+    shown = submitted.replace(secret.encode(), b"X-After: yes\r\n")
+    assert undone.content == shown
+    assert (len(undone.links), undone.pixels) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "links", "pixels"), [("all", 1, 1), ("clicks", 1, 0), ("opens", 0, 1), ("none", 0, 0)]
+)
+async def test_a_message_says_what_is_tracked_in_it(scene: Scene, value: str, links: int, pixels: int) -> None:
+    """X-Outrider-Track: one word of four, and everything else as it came."""
+    line = f"X-Outrider-Track: {value}\r\n"
+    submitted = mail(f"track.{value}@mailer.example.com", extra=line)
+    key, left = await scene.through(submitted)
+    undone = undo(left, submitted, keyring=scene.keyring, public_url=scene.public_url)
+    assert undone.content == submitted.replace(line.encode(), b"")
+    assert (len(undone.links), undone.pixels) == (links, pixels)
+    reason = (await asked(scene.target, f"/api/messages/{key}"))["tracking"]["reason"]
+    assert reason == (None if links or pixels else "tracking_off")
+
+
+SIGNED = ("From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type", "List-Unsubscribe", "From")
+
+
+@pytest.mark.parametrize("how", ["simple", "relaxed"])
+@pytest.mark.parametrize("name", ["windows_1251_base64", "newsletter_with_pdf_and_image", "koi8_r_quoted_printable"])
+async def test_somebody_elses_dkim_signature_still_verifies(
+    scene: Scene, name: str, how: dkim.Canonicalization
+) -> None:
+    """With INJECT__DKIM=keep a signed mail gets a Received line and nothing else; its own Message-ID is its alias."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    own_id = f"dkim.{how}.{name}@mailer.example.com"
+    head, body = split(submitted_bytes(name))
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"message-id")]
+    unfolded = [line for line in lines if not line.startswith(b" <issue-11")]
+    plain = b"\r\n".join([f"Message-ID: <{own_id}>".encode(), *unfolded]) + body
+    submitted = dkim.sign(plain, private, how=how, names=SIGNED)
+    public = private.public_key()
+    assert dkim.verifies(submitted, public)
+    assert not dkim.verifies(submitted.replace(b"Subject: ", b"Subject: Not "), public)
+    assert not dkim.verifies(submitted[:-4] + b"!\r\n\r\n", public)
+
+    key, left = await scene.through(submitted)
+    assert dkim.verifies(left, public)
+    assert left.endswith(submitted)
+    received = left.removesuffix(submitted)
+    assert received.startswith(b"Received: from ")
+    assert received.count(b"\r\n") == received.count(b"\r\n\t") + 1
+    shown = await asked(scene.target, f"/api/messages/{own_id}")
+    assert (shown["key"], shown["message_id"]) == (key, own_id)
+    assert shown["tracking"] == {"injected": False, "reason": "dkim_signed", "links": 0}
