@@ -8,11 +8,11 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import Counter, Gauge
 
-from courier.ams import Ams, open_ams
 from courier.answer import NO_ANSWER, Accepted, Answer, Unanswered
 from courier.outbox import Ending, Item, Plan, Standing, Step, backoff, email_of, failures_after, fill, turn
 from courier.pause import pause
@@ -20,6 +20,9 @@ from courier.settings import AmsSettings
 from ledger import outbox
 from ledger.processes import give_lease, take_lease
 from ledger.store import UNAVAILABLE, Ledger
+
+if TYPE_CHECKING:
+    from courier.ams import Ams
 
 log = structlog.get_logger()
 
@@ -48,7 +51,7 @@ class Deliverer:
         self,
         ledger: Ledger,
         settings: AmsSettings,
-        ams: Ams,
+        ams: "Ams",
         *,
         process: int,
         stopping: asyncio.Event,
@@ -215,6 +218,9 @@ async def run_deliverer(ledger: Ledger, ams: AmsSettings, *, process: int, stopp
     """
     if not ams.url:
         return
+    # An HTTP client takes a third of a second to load, which nobody waits for without an endpoint.
+    from courier.ams import open_ams
+
     async with open_ams(ams) as client:
         deliverer = Deliverer(ledger, ams, client, process=process, stopping=stopping)
         failures = 0

@@ -9,7 +9,7 @@ import binascii
 import html
 import re
 from collections.abc import Iterator
-from email import message_from_bytes
+from email import message_from_string
 from email.message import Message
 
 import msgspec
@@ -72,7 +72,8 @@ def leaves(content: bytes) -> list[Leaf]:
             charset=part.get_content_charset() or "utf-8",
             raw=_payload(part),
         )
-        for part in message_from_bytes(content).walk()
+        # In latin-1 every octet is one character, and none of them is made up.
+        for part in message_from_string(content.decode("latin-1")).walk()
         if not part.is_multipart()
     ]
 
@@ -80,7 +81,7 @@ def leaves(content: bytes) -> list[Leaf]:
 def _payload(part: Message) -> bytes:
     payload = part.get_payload()
     assert isinstance(payload, str)
-    return payload.encode("ascii", "surrogateescape")
+    return payload.encode("latin-1")
 
 
 def undo(left: bytes, submitted: bytes, *, keyring: Keyring, public_url: str) -> Undone:

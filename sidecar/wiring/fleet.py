@@ -4,6 +4,7 @@ The command is the parent of everything: it starts, restarts and stops, and when
 """
 
 import asyncio
+import os
 import shutil
 import signal
 import sys
@@ -12,21 +13,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-import msgspec
 import structlog
 
-from ledger.processes import UnknownKeyError
-from ledger.schema import SchemaError
-from ledger.store import UNAVAILABLE
-from sidecar.embedded import EmbeddedError, embedded
-from sidecar.keys import KeyFileError, load_keys
 from sidecar.logs import configure
 from sidecar.settings import Settings, relay_workers
-from sidecar.wiring.process import prepare_ledger
-from sidecar.wiring.role import METRICS_DIRECTORY, Role, RoleError
+from sidecar.wiring.role import Role, RoleError
 
 log = structlog.get_logger()
+
+#: Where the processes of one machine share their metrics, below the data directory.
+METRICS_DIRECTORY = "metrics"
 
 
 @asynccontextmanager
@@ -37,21 +33,15 @@ async def fleet(
 
     *quiet* members log warnings and worse only.
     """
-    _make_ready(settings.data_dir)
-    members = [Role(role, settings.data_dir, quiet=quiet) for role in roles or _all_roles(settings)]
+    metrics = _metrics_directory(settings.data_dir)
+    members = [Role(role, metrics, quiet=quiet) for role in roles or _all_roles(settings)]
     async with AsyncExitStack() as stack:
         stack.push_async_callback(_stop, members)
-        # Their libraries load while the servers start.
+        # Their libraries load while ours do, and while the servers start.
         await asyncio.gather(*(member.load() for member in members))
-        async with embedded(
-            settings.data_dir, postgres=not settings.database_url, valkey=not settings.redis_url
-        ) as servers:
-            full = msgspec.structs.replace(
-                settings,
-                database_url=settings.database_url or servers.database_url,
-                redis_url=settings.redis_url or servers.redis_url,
-            )
-            await _prepare(full)
+        from sidecar.wiring.ground import ground
+
+        async with ground(settings, metrics=metrics) as full:
             try:
                 await _all(*(member.start(full) for member in members))
                 yield full
@@ -59,11 +49,14 @@ async def fleet(
                 await _stop(members)
 
 
-def _make_ready(data_dir: Path) -> None:
+def _metrics_directory(data_dir: Path) -> Path:
+    # One for each fleet: that another one runs on this data directory is found out later.
+    directory = data_dir / METRICS_DIRECTORY / str(os.getpid())
     data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    metrics = data_dir / METRICS_DIRECTORY
-    shutil.rmtree(metrics, ignore_errors=True)
-    metrics.mkdir(mode=0o700)
+    directory.parent.mkdir(mode=0o700, exist_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    return directory
 
 
 def _all_roles(settings: Settings) -> list[str]:
@@ -74,13 +67,6 @@ async def _stop(members: Sequence[Role]) -> None:
     # The doors first: what comes in last must still find the courier.
     for role in ("relay", "tracker", "console", "courier"):
         await asyncio.gather(*(member.stop() for member in members if member.role == role))
-
-
-async def _prepare(settings: Settings) -> None:
-    try:
-        await prepare_ledger(settings.database_url, load_keys(settings))
-    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-        raise RoleError(f"PostgreSQL at DATABASE_URL cannot be used: {type(error).__name__}") from error
 
 
 async def _all(*starts: Coroutine[Any, Any, None]) -> None:
@@ -95,7 +81,7 @@ def main(settings: Settings) -> int:
     configure("run")
     try:
         asyncio.run(_run(settings))
-    except (RoleError, EmbeddedError, KeyFileError, SchemaError, UnknownKeyError, OSError) as error:
+    except (RoleError, OSError) as error:
         print(f"outrider: {error}", file=sys.stderr)  # noqa: T201 - the operator is looking
         return 1
     return 0

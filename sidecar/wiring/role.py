@@ -17,9 +17,6 @@ log = structlog.get_logger()
 #: Seconds in which a process must say that it is ready, and in which it must have stopped.
 START_SECONDS, STOP_SECONDS = 60.0, 40.0
 
-#: Where the processes of one machine share their metrics, below the data directory.
-METRICS_DIRECTORY = "metrics"
-
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 
 
@@ -30,9 +27,9 @@ class RoleError(Exception):
 class Role:
     """One role's process. `load` it, `start` it with the settings, `stop` it."""
 
-    def __init__(self, role: str, data_dir: Path, *, quiet: bool) -> None:
+    def __init__(self, role: str, metrics: Path, *, quiet: bool) -> None:
         self.role = role
-        self._data_dir = data_dir
+        self._metrics = metrics
         self._quiet = quiet
         self._settings = b""
         self._process: asyncio.subprocess.Process | None = None
@@ -51,7 +48,7 @@ class Role:
             stdout=asyncio.subprocess.PIPE,
             # Ctrl-C reaches the parent alone, which stops the others in order.
             start_new_session=True,
-            env=_environment(self._data_dir),
+            env=_environment(self._metrics),
         )
 
     async def start(self, settings: Settings) -> None:
@@ -108,10 +105,10 @@ class Role:
         return False
 
 
-def _environment(data_dir: Path) -> dict[str, str]:
+def _environment(metrics: Path) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OUTRIDER_")}
     environment["PYTHONPATH"] = str(LAUNCHER_DIRECTORY)
-    environment["PROMETHEUS_MULTIPROC_DIR"] = str(data_dir / METRICS_DIRECTORY)
+    environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     return environment
 
 
