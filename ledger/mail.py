@@ -115,7 +115,7 @@ class MailLedger:
 
     def __init__(self, ledger: Ledger, process: int) -> None:
         self._ledger = ledger
-        #: Who works here; another id after a lease ran out while PostgreSQL was away.
+        #: Who works here.
         self.process = process
         self._campaigns: dict[tuple[str, str, int | None], int] = {}
         self._correlations = GroupCommit(self._insert, divisible=REFUSED_VALUE)

@@ -27,9 +27,9 @@ async def register(ledger: Ledger, role: str) -> int:
     return int(row["id"])
 
 
-async def renew(ledger: Ledger, process: int) -> bool:
-    """Extend the lease; false when it had run out, so that others may have taken this process's work over."""
-    return await ledger.fetchrow("renew_process", process, LEASE_SECONDS) is not None
+async def renew(ledger: Ledger, process: int) -> None:
+    """Extend the lease."""
+    await ledger.execute("renew_process", process, LEASE_SECONDS)
 
 
 async def leave(ledger: Ledger, process: int) -> None:

@@ -10,10 +10,8 @@ VALUES ($1, now() + make_interval(secs => $2))
 RETURNING id;
 
 -- name: renew_process
--- Extend a process's lease to $2 seconds from now; no row when it was already taken over.
-UPDATE process SET lease_until = now() + make_interval(secs => $2)
-WHERE id = $1 AND lease_until > now()
-RETURNING id;
+-- Extend a process's lease to $2 seconds from now, also one that ran out while PostgreSQL could not be reached.
+UPDATE process SET lease_until = now() + make_interval(secs => $2) WHERE id = $1;
 
 -- name: leave_process
 -- End a process's lease at once, so that nobody waits for it to run out.

@@ -16,6 +16,7 @@ from ledger.ids import alias_digest
 from ledger.mail import Settlement
 from ledger.store import UNAVAILABLE
 from providers.generic import reply_id
+from relay.patience import surely
 from relay.upstream import BeforeDot, Letter, Outcome, Verdict
 
 log = structlog.get_logger()
@@ -53,7 +54,7 @@ class Forwarder:
     def __init__(self, upstream: Upstream, results: Results) -> None:
         self._upstream = upstream
         self._results = results
-        self._late: set[asyncio.Task[None]] = set()
+        self._late: set[asyncio.Task[bool]] = set()
 
     @property
     def upstream_name(self) -> str:
@@ -105,17 +106,6 @@ class Forwarder:
             # The upstream has it: the mailer must hear so. The intent mark stands until the result does.
             LATE_RESULTS.inc()
             log.warning("result_not_recorded_yet", error=type(error).__name__)
-            task = asyncio.create_task(self._settle_later(settlement))
+            task = asyncio.create_task(surely(lambda: self._results.settle(settlement)))
             self._late.add(task)
             task.add_done_callback(self._late.discard)
-
-    async def _settle_later(self, settlement: Settlement) -> None:
-        wait = 0.5
-        while True:
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, 10.0)
-            try:
-                await self._results.settle(settlement)
-            except UNAVAILABLE:
-                continue
-            return

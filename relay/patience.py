@@ -1,4 +1,4 @@
-"""Wait for PostgreSQL to come back, for as long as the operator allows."""
+"""Wait for PostgreSQL to come back: for as long as the operator allows, or for as long as it takes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,3 +22,14 @@ async def patiently(work: Callable[[], Awaitable[T]], *, seconds: float) -> T:
                 raise
             await asyncio.sleep(wait)
             wait = min(wait * 2, 1.0)
+
+
+async def surely(work: Callable[[], Awaitable[T]]) -> T:
+    """Do *work*, again and again while PostgreSQL is away, until it is done: for what must not be forgotten."""
+    wait = 0.5
+    while True:
+        try:
+            return await work()
+        except UNAVAILABLE:
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 5.0)

@@ -22,7 +22,7 @@ from relay.forward import Forwarder
 from relay.hands import Hands
 from relay.inject import Profile, UrlMinter
 from relay.intake import Submission
-from relay.patience import patiently
+from relay.patience import patiently, surely
 from relay.replies import Reply
 from relay.settings import RelaySettings
 from relay.stamp import Draft
@@ -260,13 +260,12 @@ class Pipeline:
         await asyncio.wait([flight.task])
         outcome = flight.outcome
         if isinstance(outcome, Trouble):
-            await patiently(
+            await surely(
                 lambda: self._ledger.postpone(
                     flight.ready.id,
                     wait=self._settings.retry_first,
                     reply=outcome.reply,
                     doubtful=outcome.doubtful,
                     upstream=self._forwarder.upstream_name,
-                ),
-                seconds=self._settings.ledger_wait,
+                )
             )

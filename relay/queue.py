@@ -20,9 +20,10 @@ from ledger.store import UNAVAILABLE
 from relay import stamp
 from relay.forward import Forwarder
 from relay.inject import Profile, UrlMinter, decode_profile
+from relay.patience import surely
 from relay.settings import RelaySettings
 from relay.stamp import Addressed, Draft
-from relay.upstream import Letter, Outcome, Verdict
+from relay.upstream import Letter, Outcome, Trouble, Verdict
 
 log = structlog.get_logger()
 
@@ -115,38 +116,46 @@ class Queue:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._freed.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # Its claim ends with this process's lease, and then it is tried again.
-            log.error("queue_task_failed", error=type(error).__name__)
 
     async def _work(self, due: Due) -> None:
-        draft = await self._draft(due.body_day, due.body)
-        if draft is None:
-            log.error("queued_body_missing", key=due.key)
-            await self._give_up(due, None, Verdict(code=554, text="5.3.0 Its content is gone"))
-            return
-        outcome = await self._forward(due, draft)
+        try:
+            outcome = await self._try(due)
+        except Exception as error:  # noqa: BLE001 - a claimed message must go back, whatever happened to it
+            log.error("queue_task_failed", error=type(error).__name__)  # noqa: TRY400 - its text may hold values
+            outcome = Trouble(reason="error", doubtful=True)
         if isinstance(outcome, Verdict):
             RETRIES.labels("accepted" if outcome.accepted else "refused").inc()
-            if not outcome.accepted:
-                await self._on_refused(draft, [(due.recipient, outcome)])
             return
         RETRIES.labels(f"trouble_{outcome.reason}").inc()
-        age = (datetime.now(UTC) - due.accepted_at).total_seconds()
-        if age > self._settings.retry_max_age and not outcome.doubtful:
-            said = f": {outcome.reply}" if outcome.reply else ""
-            await self._give_up(due, draft, Verdict(code=554, text=f"5.4.7 Not delivered in time{said}"))
-            return
         if outcome.doubtful:
             DOUBTS.inc()
         wait = retry_wait(due.attempts, first=self._settings.retry_first, chance=random.random())  # noqa: S311 - jitter
-        await self._ledger.postpone(
-            due.id,
-            wait=wait,
-            reply=outcome.reply,
-            doubtful=outcome.doubtful,
-            upstream=self._forwarder.upstream_name,
+        await surely(
+            lambda: self._ledger.postpone(
+                due.id,
+                wait=wait,
+                reply=outcome.reply,
+                doubtful=outcome.doubtful,
+                upstream=self._forwarder.upstream_name,
+            )
         )
+
+    async def _try(self, due: Due) -> Outcome:
+        """Forward a claimed message; what is too old to be tried again gets the verdict that it has failed."""
+        draft = await self._draft(due.body_day, due.body)
+        if draft is None:
+            log.error("queued_body_missing", key=due.key)
+            return await self._give_up(due, None, Verdict(code=554, text="5.3.0 Its content is gone"))
+        outcome = await self._forward(due, draft)
+        if isinstance(outcome, Verdict):
+            if not outcome.accepted:
+                await self._on_refused(draft, [(due.recipient, outcome)])
+            return outcome
+        age = (datetime.now(UTC) - due.accepted_at).total_seconds()
+        if age > self._settings.retry_max_age and not outcome.doubtful:
+            said = f": {outcome.reply}" if outcome.reply else ""
+            return await self._give_up(due, draft, Verdict(code=554, text=f"5.4.7 Not delivered in time{said}"))
+        return outcome
 
     async def _forward(self, due: Due, draft: Draft) -> Outcome:
         addressed = Addressed(
@@ -163,10 +172,11 @@ class Queue:
         )
         return await self._forwarder.forward(due.id, letter, dotted=lambda: None)
 
-    async def _give_up(self, due: Due, draft: Draft | None, verdict: Verdict) -> None:
+    async def _give_up(self, due: Due, draft: Draft | None, verdict: Verdict) -> Verdict:
         await self._forwarder.settle(due.id, verdict)
         if draft is not None:
             await self._on_refused(draft, [(due.recipient, verdict)])
+        return verdict
 
     async def _draft(self, day: date, body: int) -> Draft | None:
         if (known := self._drafts.get((day, body))) is not None:

@@ -1,7 +1,8 @@
 """Play the mailer, the recipients and the operator of a running Outrider, over its sockets alone."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -140,6 +141,15 @@ async def visit(
 async def unsubscribe(url: str) -> Answered:
     """Unsubscribe by one click, as a mail program does (RFC 8058)."""
     return await visit(url, "POST", form={"List-Unsubscribe": "One-Click"})
+
+
+async def until(condition: Callable[[], Awaitable[object]], patience: float = PATIENCE) -> None:
+    """Wait for *condition*; the `eventually` of a fixture that is wider than a test."""
+    async with asyncio.timeout(patience):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.05)
 
 
 async def asked(target: Outrider, path: str) -> Any:

@@ -56,12 +56,16 @@ def descendants(pid: int) -> set[int]:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether *pid* runs: a zombie does not."""
+    """Tell whether *pid* runs: a zombie does not, unless one of its threads still holds what it had open."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        states = [
+            (task / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        ]
     except OSError:
-        return False
-    return state not in {"Z", "X"}
+        # It, or a thread of it, went away while we looked.
+        return Path(f"/proc/{pid}/task").is_dir() and is_running(pid)
+    return not {"Z", "X"}.issuperset(states)
 
 
 def arguments(pid: int) -> list[str]:

@@ -27,7 +27,8 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     attached: bool
     encoding: str
-    charset: str
+    #: None: it says nothing about its charset.
+    charset: str | None
     raw: bytes
 
     @property
@@ -69,7 +70,7 @@ def leaves(content: bytes) -> list[Leaf]:
             kind=part.get_content_type(),
             attached=part.get_content_disposition() == "attachment",
             encoding=str(part.get("Content-Transfer-Encoding", "")).strip().lower(),
-            charset=part.get_content_charset() or "utf-8",
+            charset=part.get_content_charset(),
             raw=_payload(part),
         )
         # In latin-1 every octet is one character, and none of them is made up.
@@ -140,7 +141,8 @@ class _Ours:
                 continue
             written = _ATTRIBUTE.match(came.decoded, place)
             assert written is not None, "a link of ours stands where the mailer had no href"
-            meant = html.unescape(written[0].strip(b"\"'").decode(came.charset))
+            assert came.charset or written[0].isascii(), "octets of no known charset were taken for an address"
+            meant = html.unescape(written[0].strip(b"\"'").decode(came.charset or "ascii"))
             assert self._keyring.verify(Purpose.CLICK, found["link"].decode()).url == meant
             self.links.append(meant)
             place += len(written[0])

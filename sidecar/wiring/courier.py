@@ -26,7 +26,7 @@ async def courier(context: Context) -> None:
     settings = context.settings
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(open_ledger(settings.database_url))
-        presence = await stack.enter_async_context(present(ledger, "courier"))
+        process = await stack.enter_async_context(present(ledger, "courier"))
         readiness = await stack.enter_async_context(alone(context, settings.courier.admin_listen, *_NEEDS))
 
         def missing(names: tuple[str, ...]) -> None:
@@ -43,12 +43,12 @@ async def courier(context: Context) -> None:
                     ledger,
                     settings.courier,
                     settings.ams,
-                    process=presence.process,
+                    process=process,
                     stopping=context.stopping,
                     ready=missing,
                 )
             )
-            group.create_task(run_deliverer(ledger, settings.ams, process=presence.process, stopping=context.stopping))
+            group.create_task(run_deliverer(ledger, settings.ams, process=process, stopping=context.stopping))
             log.info("courier_running", ams=bool(settings.ams.url))
             context.ready()
             await context.stopping.wait()

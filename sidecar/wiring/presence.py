@@ -1,6 +1,7 @@
 """What every role needs around it: its context, its presence in the ledger, its work in the background."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -42,50 +43,28 @@ def hostname(settings: Settings) -> str:
     return name if name.isascii() and " " not in name else "localhost"
 
 
-class Presence:
-    """This process in the ledger: its id, renewed while it lives."""
-
-    def __init__(self, ledger: Ledger, role: str) -> None:
-        self._ledger = ledger
-        self._role = role
-        self.process = 0
-
-    async def enter(self) -> None:
-        """Take an id."""
-        self.process = await processes.register(self._ledger, self._role)
-
-    async def keep(self, moved: Callable[[int], None]) -> None:
-        """Renew for ever; after a lease that ran out take a new id and tell *moved*."""
-        while True:
-            await asyncio.sleep(_RENEW_SECONDS)
-            try:
-                if not await processes.renew(self._ledger, self.process):
-                    await self.enter()
-                    log.warning("lease_was_lost", role=self._role)
-                    moved(self.process)
-                await processes.make_partitions(self._ledger, datetime.now(UTC).date())
-            except UNAVAILABLE as error:
-                log.warning("ledger_unavailable", error=type(error).__name__)
-
-    async def leave(self) -> None:
-        """Give everything back at once."""
-        try:
-            await processes.leave(self._ledger, self.process)
-        except UNAVAILABLE:
-            # The lease runs out by itself.
-            return
-
-
 @asynccontextmanager
-async def present(ledger: Ledger, role: str, moved: Callable[[int], None] = lambda _: None) -> AsyncIterator[Presence]:
-    """Be in the ledger for the time of the block; *moved* hears of a new id after a lease that ran out."""
-    presence = Presence(ledger, role)
-    await presence.enter()
-    async with background(lambda: presence.keep(moved)):
+async def present(ledger: Ledger, role: str) -> AsyncIterator[int]:
+    """Be a process in the ledger for the time of the block, and yield its id."""
+    process = await processes.register(ledger, role)
+    async with background(lambda: _keep(ledger, process)):
         try:
-            yield presence
+            yield process
         finally:
-            await presence.leave()
+            # Where this fails the lease runs out by itself.
+            with contextlib.suppress(*UNAVAILABLE):
+                await processes.leave(ledger, process)
+
+
+async def _keep(ledger: Ledger, process: int) -> None:
+    """Renew the lease and make the partitions ahead, for ever."""
+    while True:
+        try:
+            await processes.renew(ledger, process)
+            await processes.make_partitions(ledger, datetime.now(UTC).date())
+        except UNAVAILABLE as error:
+            log.warning("ledger_unavailable", error=type(error).__name__)
+        await asyncio.sleep(_RENEW_SECONDS)
 
 
 @asynccontextmanager

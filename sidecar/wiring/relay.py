@@ -36,6 +36,7 @@ CAPTURE_DIRECTORY = "capture"
 _FREE_FLOOR = 256 * 1024 * 1024
 
 _CHORES_SECONDS = 5.0
+_TRUST_SECONDS = 25.0
 
 
 class Room:
@@ -66,11 +67,8 @@ async def relay(context: Context) -> None:
     )
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(open_ledger(settings.database_url, connections=12))
-        mail = MailLedger(ledger, 0)
-        presence = await stack.enter_async_context(
-            present(ledger, "relay", lambda process: setattr(mail, "process", process))
-        )
-        mail.process = presence.process
+        process = await stack.enter_async_context(present(ledger, "relay"))
+        mail = MailLedger(ledger, process)
         await mail.remember_profile(profile.digest, profile.encode())
         where = _upstream(own, settings.data_dir, name)
         forwarder = Forwarder(where, mail)
@@ -116,10 +114,18 @@ async def relay(context: Context) -> None:
 
 async def _chores(mail: MailLedger, room: Room, queue: Queue, readiness: Readiness) -> None:
     """Take over what dead processes held, free what nobody needs, and look at the queue, for ever."""
+    clock = asyncio.get_running_loop().time
+    trusted_at = 0.0
     while True:
         try:
-            await _chore(mail, room, queue)
+            if clock() >= trusted_at:
+                await _take_over(mail)
+            await mail.free_bodies()
+            await room.look(mail)
+            await queue.observe()
         except UNAVAILABLE as error:
+            # Everybody's lease may have run out meanwhile: they are given the time to renew it.
+            trusted_at = clock() + _TRUST_SECONDS
             readiness.miss("postgresql", "does not answer")
             log.warning("ledger_unavailable", error=type(error).__name__)
         else:
@@ -127,14 +133,11 @@ async def _chores(mail: MailLedger, room: Room, queue: Queue, readiness: Readine
         await asyncio.sleep(_CHORES_SECONDS)
 
 
-async def _chore(mail: MailLedger, room: Room, queue: Queue) -> None:
+async def _take_over(mail: MailLedger) -> None:
     queued, doubtful, refused = await mail.take_over()
     if queued or refused:
         log.warning("work_taken_over", queued=queued, doubtful=doubtful, refused=refused)
         DOUBTS.inc(doubtful)
-    await mail.free_bodies()
-    await room.look(mail)
-    await queue.observe()
 
 
 def _upstream(own: RelaySettings, data_dir: Path, name: str) -> Upstream:

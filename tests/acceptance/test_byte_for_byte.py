@@ -179,6 +179,22 @@ async def test_a_message_says_what_is_tracked_in_it(scene: Scene, value: str, li
     assert reason == (None if links or pixels else "tracking_off")
 
 
+async def test_a_link_that_its_sender_excepted_loses_the_mark_and_nothing_else(scene: Scene) -> None:
+    """`clicktracking=off`, `data-no-track` and `+notrack` are meant for us: they go, and the links stay."""
+    marked = (
+        b'<a href="https://example.com/1" clicktracking=off>1</a>'
+        b"<a data-no-track class=\"x\" href='https://example.com/2'>2</a>"
+        b'<a href="https+notrack://example.com/3">3</a>'
+    )
+    plain = marked.replace(b" clicktracking=off", b"").replace(b" data-no-track", b"").replace(b"+notrack", b"")
+    template = mail("excepted.1@mailer.example.com", text="MARKED")
+    key, left = await scene.through(template.replace(b"MARKED", marked))
+    undone = undo(left, template.replace(b"MARKED", plain), keyring=scene.keyring, public_url=scene.public_url)
+    assert undone.content == template.replace(b"MARKED", plain)
+    assert undone.links == ("https://example.com/?a=1&b=2",)
+    assert (await asked(scene.target, f"/api/messages/{key}"))["tracking"]["links"] == 1
+
+
 SIGNED = ("From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type", "List-Unsubscribe", "From")
 
 
