@@ -26,9 +26,15 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-PENDING = Gauge("outrider_outbox_pending_items", "Items that AMS has yet to hear.")
-PARKED = Gauge("outrider_outbox_parked_items", "Items set aside because AMS refused them.")
-OLDEST = Gauge("outrider_outbox_oldest_age_seconds", "For how long the oldest pending item has waited.")
+PENDING = Gauge("outrider_outbox_pending_items", "Items that AMS has yet to hear.", multiprocess_mode="livemostrecent")
+PARKED = Gauge(
+    "outrider_outbox_parked_items", "Items set aside because AMS refused them.", multiprocess_mode="livemostrecent"
+)
+OLDEST = Gauge(
+    "outrider_outbox_oldest_age_seconds",
+    "For how long the oldest pending item has waited.",
+    multiprocess_mode="livemostrecent",
+)
 SET_ASIDE = Counter("outrider_ams_parked_items", "Items that were set aside because AMS refused them.")
 
 #: Seconds by which the lease outlives the longest call: time to settle it.

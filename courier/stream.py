@@ -15,7 +15,9 @@ from redis.exceptions import RedisError
 
 from ledger.stream import FIELD, GROUP, STREAM, connect
 
-WAITING = Gauge("outrider_stream_waiting_hits", "Hits in the stream that are not recorded yet.")
+WAITING = Gauge(
+    "outrider_stream_waiting_hits", "Hits in the stream that are not recorded yet.", multiprocess_mode="livemostrecent"
+)
 
 #: An entry's id in the stream, and the bytes of its hit.
 Entry = tuple[bytes, bytes]

@@ -51,4 +51,3 @@ class Reason(StrEnum):
     # A link of a part that is worked on.
     CLICKS_OFF = "clicks_off"
     OPT_OUT = "opt_out"
-    URL_TOO_LONG = "url_too_long"

@@ -29,8 +29,12 @@ log = structlog.get_logger()
 
 RETRIES = Counter("outrider_queue_attempts_total", "Queued messages that were tried, by outcome.", ["outcome"])
 DOUBTS = Counter("outrider_possible_duplicates_total", "Messages tried again although the upstream may have them.")
-DEPTH = Gauge("outrider_queue_messages", "Messages that wait in the queue.")
-AGE = Gauge("outrider_queue_oldest_seconds", "How long the oldest queued message has waited.")
+DEPTH = Gauge("outrider_queue_messages", "Messages that wait in the queue.", multiprocess_mode="livemostrecent")
+AGE = Gauge(
+    "outrider_queue_oldest_seconds",
+    "How long the oldest queued message has waited.",
+    multiprocess_mode="livemostrecent",
+)
 
 #: The longest wait between two tries, in seconds.
 LONGEST_WAIT = 4 * 3600.0

@@ -23,7 +23,9 @@ from relay.replies import Reply
 
 log = structlog.get_logger()
 
-CONNECTIONS_OPEN = Gauge("outrider_relay_open_connections", "SMTP sessions that are open now.")
+CONNECTIONS_OPEN = Gauge(
+    "outrider_relay_open_connections", "SMTP sessions that are open now.", multiprocess_mode="livesum"
+)
 CONNECTIONS = Counter("outrider_relay_connections_total", "SMTP sessions that were greeted.")
 CONNECTIONS_REFUSED = Counter(
     "outrider_relay_refused_connections_total",

@@ -20,7 +20,7 @@ from relay.upstream_address import UpstreamAddress
 log = structlog.get_logger()
 
 ATTEMPTS = Counter("outrider_upstream_attempts_total", "Messages offered to the upstream, by outcome.", ["outcome"])
-CONNECTIONS = Gauge("outrider_upstream_connections", "Open connections to the upstream.")
+CONNECTIONS = Gauge("outrider_upstream_connections", "Open connections to the upstream.", multiprocess_mode="livesum")
 
 #: Seconds to connect and greet; to wait for the reply to a command; to wait for the reply to the final dot
 #: (RFC 5321 4.5.3.2.6 asks for ten minutes, since a dot without an answer may be a second copy).

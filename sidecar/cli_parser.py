@@ -155,7 +155,7 @@ COMMANDS = (
     Command(name="demo", does="Show the whole of it on this machine, step by step, with real mail.", arguments=_demo),
     Command(name="run", does="Run relay, tracker, courier and console; needs an upstream."),
     Command(name="relay", does="Run the relay alone: mail in."),
-    Command(name="tracker", does="Run the tracker alone: hits and provider events in."),
+    Command(name="tracker", does="Run the tracker alone: hits in."),
     Command(name="courier", does="Run the courier alone: events out to AMS."),
     Command(name="console", does="Run the console alone: the operator's API and pages."),
     Command(name="test", does="Run every check and test; soak runs the long rounds.", arguments=_test, settings=False),

@@ -20,7 +20,11 @@ from tracker.segment import SUFFIX, Segment, frame, records, sync_directory, use
 
 log = structlog.get_logger()
 
-JOURNAL_BYTES = Gauge("outrider_journal_bytes", "Octets in the local journal, all workers of this machine.")
+JOURNAL_BYTES = Gauge(
+    "outrider_journal_bytes",
+    "Octets in the local journal, all workers of this machine.",
+    multiprocess_mode="livemostrecent",
+)
 TORN = Counter("outrider_journal_torn_bytes", "Octets of journal files that were no whole record when they were read.")
 SECONDS = Histogram(
     "outrider_journal_append_seconds",

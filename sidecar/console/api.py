@@ -24,6 +24,7 @@ log = structlog.get_logger()
 DRIFT = Gauge(
     "outrider_count_drift",
     "By how much recounts had to correct campaign counters since this process started; anything but 0 is a defect.",
+    multiprocess_mode="livesum",
 )
 
 _LISTED = ("campaign", "source", "recipient", "since", "limit", "cursor")

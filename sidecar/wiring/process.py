@@ -61,6 +61,7 @@ async def _serve(role: str, settings: Settings, *, ready: Callable[[], None], al
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    settings.data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     keys = load_keys(settings)
     if alone and role in _LEDGER_ROLES:
         await _prepare_when_up(settings, keys, stopping)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from sidecar.catalogue import BARE_NAMES, PREFIX
 from sidecar.settings import LAUNCHER_DIRECTORY, Settings
 
 log = structlog.get_logger()
@@ -81,6 +82,10 @@ class Role:
             status = await self._process.wait()
             if self._stopping:
                 return
+            from prometheus_client.multiprocess import mark_process_dead
+
+            # What it had open is open no more; what it had counted stays counted.
+            mark_process_dead(self._process.pid, str(self._metrics))  # type: ignore[no-untyped-call]  # it has no types
             log.error("role_died", role=self.role, status=status, again_in_seconds=pause)
             await asyncio.sleep(pause)
             await self.load()
@@ -106,7 +111,10 @@ class Role:
 
 
 def _environment(metrics: Path) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OUTRIDER_")}
+    # Settings reach a member on its stdin, where no other process can read them.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(PREFIX) and name not in BARE_NAMES
+    }
     environment["PYTHONPATH"] = str(LAUNCHER_DIRECTORY)
     environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     return environment
