@@ -42,6 +42,8 @@ class Correlated(msgspec.Struct, frozen=True, kw_only=True):
     """A correlation that is committed."""
 
     id: int
+    #: Whose turn with the row it is: ours.
+    turn: int
     suppressed: bool
     #: An operator holds its campaign.
     paused: bool
@@ -51,10 +53,12 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """A message that the ledger has already, under a key that came again."""
 
     id: int
+    submission: int | None
     body_digest: bytes
     accepted_at: datetime
     status: str
     worker: int | None
+    turn: int
     #: Its bytes are stored here, so a 250 was or may be given.
     stored: bool
     #: The process that holds it is alive.
@@ -63,9 +67,10 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """A final result: sent or failed, in the upstream's words."""
+    """A result: sent or failed, in the upstream's words, or refused when the mailer was told to come again."""
 
     id: int
+    turn: int
     status: str
     upstream: str | None
     reply: str | None
@@ -73,23 +78,29 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     alias: bytes | None
     #: Makes the failure event one, however often it is settled.
     dedupe: bytes
+    #: The final dot was out without an answer.
+    doubtful: bool = False
 
 
 class Queued(msgspec.Struct, frozen=True, kw_only=True):
     """A message that is stored to be sent later."""
 
     id: int
+    turn: int
     #: Its final dot is out: its task keeps it.
     dotted: bool
     #: Seconds until it is due.
     wait: float
     reply: str | None
+    #: The upstream may have it: its final dot was out, and the connection was lost.
+    doubtful: bool
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
     """A queued message that this process has claimed."""
 
     id: int
+    turn: int
     key: MessageKey
     generation: int
     accepted_at: datetime
@@ -98,8 +109,26 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     body_day: date
     body: int
-    #: It belongs to a campaign.
-    campaign: bool
+
+
+class Reopened(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that is ours to try again."""
+
+    turn: int
+    #: An earlier try's final dot was out without an answer.
+    doubtful: bool
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that the ledger says we have in hand."""
+
+    id: int
+    turn: int
+    status: str
+
+
+class NotOursError(Exception):
+    """The message was taken over while we had it: its final dot must not leave from here."""
 
 
 class StoredBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,14 +187,15 @@ class MailLedger:
         rows = await self._ledger.fetch("find_messages", [key_bytes(key) for key in keys])
         return {key_text(row["key"]): _known(row) for row in rows}
 
-    async def reopen(self, known: Known) -> bool:
-        """Take a message that ended, or whose process is gone, to try it again; false when another was faster."""
-        row = await self._ledger.fetchrow("reopen_delivery", known.id, known.status, known.worker, self.process)
-        return row is not None
+    async def reopen(self, known: Known) -> Reopened | None:
+        """Take a message that ended, or whose process is gone, to try it again; none when another was faster."""
+        row = await self._ledger.fetchrow("reopen_delivery", known.id, known.status, known.turn, self.process)
+        return None if row is None else Reopened(turn=row["turn"], doubtful=row["doubtful"])
 
-    async def mark_dot(self, message: int) -> None:
-        """Commit the intent to send a message's final dot."""
-        await self._dots.add(message)
+    async def mark_dot(self, message: int, turn: int) -> None:
+        """Commit the intent to send a message's final dot; raise `NotOursError` when it was taken over."""
+        if not await self._dots.add((message, turn)):
+            raise NotOursError
 
     async def settle(self, settlement: Settlement) -> bool:
         """Commit a final result; false when the message had been settled before."""
@@ -187,6 +217,9 @@ class MailLedger:
                 body["day"],
                 body["id"],
                 upstream,
+                [entry.turn for entry in entries],
+                [entry.doubtful for entry in entries],
+                self.process,
             )
         return {row["message"] for row in rows}
 
@@ -201,9 +234,23 @@ class MailLedger:
             return None
         return StoredBody(envelope=row["envelope"], profile=row["profile"], content=row["content"])
 
-    async def postpone(self, message: int, *, wait: float, reply: str | None, doubtful: bool, upstream: str) -> None:
-        """Put a claimed message back for *wait* seconds."""
-        await self._ledger.execute("postpone_delivery", message, wait, reply, doubtful, upstream)
+    async def postpone(
+        self, message: int, turn: int, *, wait: float, reply: str | None, doubtful: bool, upstream: str
+    ) -> None:
+        """Put a message in hand back for *wait* seconds, if this is still its turn."""
+        await self._ledger.execute("postpone_delivery", message, wait, reply, doubtful, upstream, turn)
+
+    async def held(self) -> list[Held]:
+        """Return what the ledger says this process has in hand."""
+        rows = await self._ledger.fetch("held_deliveries", self.process)
+        return [Held(id=row["message"], turn=row["turn"], status=row["status"]) for row in rows]
+
+    async def put_back(self, lost: Sequence[Held]) -> int:
+        """Let go of what we were said to have in hand and have not; return how many there were."""
+        rows = await self._ledger.fetch(
+            "put_back_held", [one.id for one in lost], [one.turn for one in lost], self.process
+        )
+        return len(rows)
 
     async def take_over(self) -> tuple[int, int, int]:
         """Take over what dead processes held; return how many were queued, of them in doubt, and how many refused."""
@@ -258,15 +305,19 @@ class MailLedger:
             self.process,
         )
         added = {
-            key_text(row["key"]): Correlated(id=row["id"], suppressed=row["suppressed"], paused=row["paused"])
+            key_text(row["key"]): Correlated(id=row["id"], turn=1, suppressed=row["suppressed"], paused=row["paused"])
             for row in rows
         }
         # A key that stands twice in one group gives one row: the first takes it, the second finds it known.
         return [added.pop(message.key, None) for message in messages]
 
-    async def _mark_dots(self, messages: Sequence[int]) -> Sequence[None]:
-        await self._ledger.execute("mark_dots", sorted(messages))
-        return [None] * len(messages)
+    async def _mark_dots(self, marks: Sequence[tuple[int, int]]) -> Sequence[bool]:
+        ordered = sorted(marks)
+        rows = await self._ledger.fetch(
+            "mark_dots", [message for message, _ in ordered], [turn for _, turn in ordered], self.process
+        )
+        ours = {row["message"] for row in rows}
+        return [message in ours for message, _ in marks]
 
     async def _settle(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
         rows = await self._ledger.fetch(
@@ -277,6 +328,8 @@ class MailLedger:
             [storable(settlement.reply) for settlement in settlements],
             [settlement.alias for settlement in settlements],
             [settlement.dedupe for settlement in settlements],
+            [settlement.turn for settlement in settlements],
+            [settlement.doubtful for settlement in settlements],
         )
         settled = {row["message"] for row in rows}
         return [settlement.id in settled for settlement in settlements]
@@ -302,10 +355,12 @@ def address_text(stored: bytes) -> str:
 def _known(row: Record) -> Known:
     return Known(
         id=row["id"],
+        submission=row["submission"],
         body_digest=row["body_digest"],
         accepted_at=row["accepted_at"],
         status=row["status"],
         worker=row["worker"],
+        turn=row["turn"],
         stored=row["stored"],
         worked_on=row["worked_on"],
         paused=row["paused"],
@@ -315,6 +370,7 @@ def _known(row: Record) -> Known:
 def _due(row: Record) -> Due:
     return Due(
         id=row["id"],
+        turn=row["turn"],
         key=key_text(row["key"]),
         generation=row["generation"],
         accepted_at=row["accepted_at"],
@@ -323,5 +379,4 @@ def _due(row: Record) -> Due:
         attempts=row["attempts"],
         body_day=row["body_day"],
         body=row["body"],
-        campaign=row["campaign"] is not None,
     )

@@ -127,8 +127,8 @@ SELECT key, id, suppressed, paused FROM judged;
 -- name: find_messages
 -- What the ledger knows of messages with these keys, so that a repeat can be told from a new message.
 SELECT
-    m.key, m.id, m.body_digest, m.accepted_at, d.status::text AS status, d.worker, d.body IS NOT NULL AS stored,
-    coalesce(p.lease_until > now(), false) AS worked_on,
+    m.key, m.id, m.submission, m.body_digest, m.accepted_at, d.status::text AS status, d.worker, d.turn,
+    d.body IS NOT NULL AS stored, coalesce(p.lease_until > now(), false) AS worked_on,
     c.paused_at IS NOT NULL AS paused
 FROM message m
 JOIN delivery d ON d.message = m.id
@@ -138,62 +138,78 @@ WHERE m.key = ANY($1::bytea[]);
 
 -- name: reopen_delivery
 -- Try a message again that failed, was refused, or whose process is gone: only one caller gets the row.
+-- A final dot that was out without an answer is a doubt.
 WITH old AS (
-    SELECT d.message, d.status, m.campaign, d.dot_at
+    SELECT d.message, d.status, m.campaign,
+        d.status IN ('accepted', 'refused') AND d.dot_at IS NOT NULL AS doubtful
     FROM delivery d JOIN message m ON m.id = d.message
-    WHERE d.message = $1 AND d.status = $2::delivery_status AND d.worker IS NOT DISTINCT FROM $3
+    WHERE d.message = $1 AND d.status = $2::delivery_status AND d.turn = $3
     FOR UPDATE OF d
 ), moved AS (
     UPDATE delivery d
-    SET status = 'accepted', worker = $4, dot_at = NULL, settled_at = NULL, next_at = NULL,
-        doubts = d.doubts + (old.status = 'accepted' AND old.dot_at IS NOT NULL)::int
+    SET status = 'accepted', worker = $4, turn = d.turn + 1, dot_at = NULL, settled_at = NULL, next_at = NULL,
+        doubts = d.doubts + old.doubtful::int
     FROM old WHERE d.message = old.message
-    RETURNING d.message
+    RETURNING d.message, d.turn
 ), counted AS (
     INSERT INTO campaign_delta (campaign, counter, amount)
     SELECT campaign, old.status::text, -1 FROM old JOIN moved USING (message)
     WHERE campaign IS NOT NULL AND old.status IN ('failed', 'refused')
 )
-SELECT message FROM moved;
+SELECT moved.turn, old.doubtful FROM moved JOIN old USING (message);
 
 -- name: mark_dots
--- Commit the intent to send the final dot of these messages.
-UPDATE delivery SET dot_at = now() WHERE message = ANY($1::bigint[]);
+-- Commit the intent to send the final dot of these messages; no row for one that is no longer ours.
+UPDATE delivery d SET dot_at = now()
+FROM unnest($1::bigint[], $2::integer[]) AS ours (message, turn)
+WHERE d.message = ours.message AND d.turn = ours.turn AND d.worker = $3 AND d.status IN ('accepted', 'sending')
+RETURNING d.message;
 
 -- name: settle_deliveries
 -- Record final results: state, the upstream's words, its id as an alias, the counts, and an event for a failure.
--- A row that was swept as refused while PostgreSQL was away is settled all the same: its task knows better.
+-- What was sent is sent, whoever held the row meanwhile; every other word counts in its own turn only.
 WITH result AS (
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[])
-        AS t (message, status, upstream, reply, alias, dedupe)
+    SELECT * FROM unnest(
+        $1::bigint[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::integer[], $8::boolean[]
+    ) AS t (message, status, upstream, reply, alias, dedupe, turn, doubtful)
 ), old AS (
-    SELECT d.message, d.status, m.campaign
+    SELECT d.message, d.status, d.turn, m.campaign
     FROM delivery d JOIN message m ON m.id = d.message
-    WHERE d.message = ANY($1::bigint[]) AND d.status IN ('accepted', 'sending', 'queued', 'refused')
+    WHERE d.message = ANY($1::bigint[])
     ORDER BY d.message FOR UPDATE OF d
+), valid AS (
+    SELECT DISTINCT ON (message) result.*, old.status AS before, old.campaign
+    FROM result JOIN old USING (message)
+    WHERE CASE result.status
+        WHEN 'sent' THEN old.status NOT IN ('sent', 'suppressed')
+        WHEN 'failed' THEN old.turn = result.turn AND old.status IN ('accepted', 'sending', 'queued', 'refused')
+        ELSE old.turn = result.turn AND old.status = 'accepted'
+    END
+    ORDER BY message, result.status = 'sent' DESC
 ), moved AS (
     UPDATE delivery d
-    SET status = result.status::delivery_status, settled_at = now(), worker = NULL, next_at = NULL,
-        body = NULL, body_day = NULL, upstream = coalesce(result.upstream, d.upstream),
-        reply = coalesce(result.reply, d.reply), attempts = d.attempts + 1
-    FROM result JOIN old USING (message) WHERE d.message = result.message
-    RETURNING d.message, d.status::text AS status
+    SET status = valid.status::delivery_status, settled_at = now(), worker = NULL, next_at = NULL,
+        body = NULL, body_day = NULL, upstream = coalesce(valid.upstream, d.upstream),
+        reply = coalesce(valid.reply, d.reply), attempts = d.attempts + 1,
+        dot_at = CASE WHEN valid.status = 'refused' AND NOT valid.doubtful THEN NULL ELSE d.dot_at END
+    FROM valid WHERE d.message = valid.message
+    RETURNING d.message
 ), aliased AS (
     INSERT INTO alias (digest, message)
-    SELECT result.alias, result.message FROM result JOIN moved USING (message) WHERE result.alias IS NOT NULL
+    SELECT valid.alias, valid.message FROM valid JOIN moved USING (message) WHERE valid.alias IS NOT NULL
     ON CONFLICT DO NOTHING
 ), told AS (
     INSERT INTO event (message, occurred_at, type, source, reason, dedupe)
-    SELECT result.message, now(), 'failed', 'relay', result.reply, result.dedupe
-    FROM result JOIN moved USING (message) WHERE moved.status = 'failed'
+    SELECT valid.message, now(), 'failed', 'relay', valid.reply, valid.dedupe
+    FROM valid JOIN moved USING (message) WHERE valid.status = 'failed'
 ), counted AS (
     INSERT INTO campaign_delta (campaign, counter, amount)
     SELECT campaign, counter, sum(amount) FROM (
-        SELECT old.campaign, moved.status AS counter, 1 AS amount FROM old JOIN moved USING (message)
+        SELECT campaign, status AS counter, 1 AS amount FROM valid
         UNION ALL
-        SELECT campaign, 'queued', -1 FROM old WHERE status IN ('queued', 'sending')
+        SELECT campaign, 'queued', -1 FROM valid WHERE before IN ('queued', 'sending')
         UNION ALL
-        SELECT campaign, 'refused', -1 FROM old WHERE status = 'refused'
+        SELECT campaign, before::text, -1 FROM valid WHERE before IN ('refused', 'failed')
     ) change WHERE campaign IS NOT NULL GROUP BY campaign, counter
 )
 SELECT message FROM moved;
@@ -206,33 +222,38 @@ RETURNING day, id;
 -- name: queue_deliveries
 -- Queue messages on a stored body; those whose final dot is out stay with their task as `sending`.
 WITH entry AS (
-    SELECT * FROM unnest($1::bigint[], $2::boolean[], $3::float8[], $4::text[]) AS t (message, dotted, wait, reply)
+    SELECT * FROM unnest($1::bigint[], $2::boolean[], $3::float8[], $4::text[], $8::integer[], $9::boolean[])
+        AS t (message, dotted, wait, reply, turn, doubtful)
 ), old AS (
-    SELECT message, status FROM delivery WHERE message = ANY($1::bigint[]) ORDER BY message FOR UPDATE
+    SELECT d.message, d.status, m.campaign
+    FROM delivery d JOIN entry ON entry.message = d.message AND entry.turn = d.turn JOIN message m ON m.id = d.message
+    WHERE d.status IN ('accepted', 'refused')
+    ORDER BY d.message FOR UPDATE OF d
 ), moved AS (
     UPDATE delivery d
     SET status = (CASE WHEN entry.dotted THEN 'sending' ELSE 'queued' END)::delivery_status,
-        worker = CASE WHEN entry.dotted THEN d.worker END,
+        worker = CASE WHEN entry.dotted THEN $10::bigint END,
         next_at = CASE WHEN NOT entry.dotted THEN now() + make_interval(secs => entry.wait) END,
+        dot_at = CASE WHEN entry.dotted THEN d.dot_at END,
+        doubts = d.doubts + entry.doubtful::int, settled_at = NULL,
         body_day = $5, body = $6, reply = coalesce(entry.reply, d.reply), upstream = $7,
         attempts = d.attempts + (NOT entry.dotted)::int
-    FROM entry WHERE d.message = entry.message AND d.status IN ('accepted', 'refused')
+    FROM entry JOIN old USING (message) WHERE d.message = old.message
     RETURNING d.message
 ), counted AS (
     INSERT INTO campaign_delta (campaign, counter, amount)
-    SELECT m.campaign, 'queued', count(*) FROM moved JOIN message m ON m.id = moved.message
-    WHERE m.campaign IS NOT NULL GROUP BY m.campaign
-    UNION ALL
-    SELECT m.campaign, 'refused', -count(*)
-    FROM moved JOIN old USING (message) JOIN message m ON m.id = moved.message
-    WHERE m.campaign IS NOT NULL AND old.status = 'refused' GROUP BY m.campaign
+    SELECT campaign, counter, sum(amount) FROM (
+        SELECT old.campaign, 'queued' AS counter, 1 AS amount FROM old JOIN moved USING (message)
+        UNION ALL
+        SELECT old.campaign, 'refused', -1 FROM old JOIN moved USING (message) WHERE old.status = 'refused'
+    ) change WHERE campaign IS NOT NULL GROUP BY campaign, counter
 )
 SELECT message FROM moved;
 
 -- name: claim_due
 -- Take up to $2 due messages for process $1, oldest first; paused campaigns rest; several workers are safe.
 WITH due AS (
-    SELECT d.message, d.dot_at
+    SELECT d.message
     FROM delivery d
     JOIN message m ON m.id = d.message
     LEFT JOIN campaign c ON c.id = m.campaign
@@ -241,11 +262,11 @@ WITH due AS (
     FOR UPDATE OF d SKIP LOCKED
 )
 UPDATE delivery d
-SET status = 'sending', worker = $1, next_at = NULL, dot_at = NULL
+SET status = 'sending', worker = $1, turn = d.turn + 1, next_at = NULL, dot_at = NULL
 FROM due, message m
 WHERE d.message = due.message AND m.id = d.message
-RETURNING m.id, m.key, m.generation, m.accepted_at, m.campaign, m.recipient, m.message_id,
-    d.attempts, d.body_day, d.body;
+RETURNING m.id, m.key, m.generation, m.accepted_at, m.recipient, m.message_id,
+    d.turn, d.attempts, d.body_day, d.body;
 
 -- name: load_body
 -- The stored submission of a queued message.
@@ -255,16 +276,53 @@ SELECT envelope, profile, content FROM body WHERE day = $1 AND id = $2;
 -- Put a message back into the queue for $2 seconds with what the upstream said; $4 when it may have been sent.
 UPDATE delivery
 SET status = 'queued', worker = NULL, next_at = now() + make_interval(secs => $2), reply = coalesce($3, reply),
-    attempts = attempts + 1, doubts = doubts + $4::int, upstream = $5
-WHERE message = $1 AND status = 'sending';
+    attempts = attempts + 1, doubts = doubts + $4::int, upstream = $5, dot_at = NULL
+WHERE message = $1 AND status = 'sending' AND turn = $6;
+
+-- name: held_deliveries
+-- What a process is said to have in hand, sent or yet to be decided.
+SELECT message, turn, status::text AS status FROM delivery WHERE worker = $1 AND status IN ('accepted', 'sending');
+
+-- name: put_back_held
+-- Let go of what process $3 was said to have in hand and has not: what is stored is queued again, the rest is refused.
+-- A final dot that may be out is a doubt.
+WITH lost AS (
+    SELECT d.message, d.status, m.campaign
+    FROM unnest($1::bigint[], $2::integer[]) AS one (message, turn)
+    JOIN delivery d ON d.message = one.message AND d.turn = one.turn
+    JOIN message m ON m.id = d.message
+    WHERE d.worker = $3 AND d.status IN ('accepted', 'sending')
+    ORDER BY d.message FOR UPDATE OF d
+), moved AS (
+    UPDATE delivery d
+    SET status = (CASE lost.status WHEN 'sending' THEN 'queued' ELSE 'refused' END)::delivery_status,
+        worker = NULL,
+        next_at = CASE lost.status WHEN 'sending' THEN now() END,
+        settled_at = CASE lost.status WHEN 'accepted' THEN now() END,
+        doubts = d.doubts + (lost.status = 'sending' AND d.dot_at IS NOT NULL)::int,
+        dot_at = CASE lost.status WHEN 'accepted' THEN d.dot_at END
+    FROM lost WHERE d.message = lost.message
+    RETURNING d.message
+), counted AS (
+    INSERT INTO campaign_delta (campaign, counter, amount)
+    SELECT campaign, 'refused', count(*) FROM lost JOIN moved USING (message)
+    WHERE campaign IS NOT NULL AND lost.status = 'accepted' GROUP BY campaign
+)
+SELECT message FROM moved;
 
 -- name: take_over_sending
 -- Queue again what a process that is gone had in hand; a final dot that may be out is a doubt.
+WITH gone AS (
+    SELECT d.message, d.dot_at IS NOT NULL AS doubtful
+    FROM delivery d JOIN process p ON p.id = d.worker
+    WHERE p.lease_until < now() AND d.status = 'sending'
+    ORDER BY d.message LIMIT 10000
+    FOR UPDATE OF d SKIP LOCKED
+)
 UPDATE delivery d
-SET status = 'queued', worker = NULL, next_at = now(), doubts = d.doubts + (d.dot_at IS NOT NULL)::int
-FROM process p
-WHERE p.id = d.worker AND p.lease_until < now() AND d.status = 'sending'
-RETURNING d.message, d.dot_at IS NOT NULL AS doubtful;
+SET status = 'queued', worker = NULL, next_at = now(), doubts = d.doubts + gone.doubtful::int, dot_at = NULL
+FROM gone WHERE d.message = gone.message
+RETURNING d.message, gone.doubtful;
 
 -- name: sweep_accepted
 -- End what a process that is gone never answered: no 250 was given, so it is refused.

@@ -27,6 +27,9 @@ UNAVAILABLE = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.CannotConnectNowError,
+    # A deadlock's victim, and a primary that was just demoted.
+    asyncpg.TransactionRollbackError,
+    asyncpg.ReadOnlySQLTransactionError,
 )
 
 #: What it looks like when a value cannot be stored: trying again would fail again.

@@ -98,7 +98,9 @@ CREATE TABLE delivery (
     message    bigint PRIMARY KEY,
     status     delivery_status NOT NULL,
     attempts   smallint NOT NULL DEFAULT 0,
-    -- How often it may have been sent twice: an intent mark without a result.
+    -- Raised whenever the message changes hands: a late word of an earlier turn changes nothing.
+    turn       integer NOT NULL DEFAULT 1,
+    -- How often it was tried again although the upstream may have had it: an intent mark without an answer.
     doubts     smallint NOT NULL DEFAULT 0,
     -- The process that works on it now.
     worker     bigint,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from relay.rendering import BUDGET
 from relay.upstream import ATTEMPTS, BeforeDot, Letter, Outcome, Trouble, Verdict
 
 
@@ -38,7 +39,8 @@ class CaptureUpstream:
             key=letter.key, sender=letter.sender, recipient=letter.recipient, received_at=datetime.now(UTC)
         )
         try:
-            await asyncio.to_thread(self._write, letter.render(), envelope)
+            async with BUDGET.share(letter.size) as share:
+                await asyncio.to_thread(self._write, await share.render(letter.render), envelope)
         except OSError as error:
             ATTEMPTS.labels("trouble_disk").inc()
             return Trouble(reason="disk", reply=f"451 4.3.0 {error.strerror or 'disk trouble'}")

@@ -5,21 +5,22 @@ the same identity is a new message with a key of its own: a deliberate re-send i
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import Enum, auto
-from typing import Protocol, assert_never
+from typing import Protocol
 
 import msgspec
 
 from ledger import ids
 from ledger.ids import MessageKey
-from ledger.mail import Correlated, Known, NewMessage
+from ledger.mail import Correlated, Known, NewMessage, Reopened
 from relay import stamp
+from relay.forward import DOUBTS
 from relay.stamp import Addressed, Draft
 
-# Each deliberate re-send of one identity takes the next generation; nobody re-sends this often in good faith.
-MAX_GENERATIONS = 1000
+# How many generations of one identity are looked at together: twice as many each time.
+_FIRST_LOOK, _LARGEST_LOOK = 8, 512
 
 # How often a message that another task has in flight is looked at again, in seconds.
 _LOOK_AGAIN = 0.2
@@ -41,8 +42,8 @@ class Correlations(Protocol):
     async def find(self, keys: Sequence[MessageKey]) -> dict[MessageKey, Known]:
         """Return what is known of messages with these keys."""
 
-    async def reopen(self, known: Known) -> bool:
-        """Take a message to try it again."""
+    async def reopen(self, known: Known) -> Reopened | None:
+        """Take a message to try it again; none when another was faster."""
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +51,9 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
     addressed: Addressed
     id: int
+    turn: int
+    #: The submission under which its row was entered; none with one recipient.
+    submission: int | None
     #: An operator holds its campaign: store it instead.
     paused: bool
 
@@ -58,12 +62,14 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     """Decided already: a repeat of what was sent or is queued, or suppressed."""
 
     addressed: Addressed
+    submission: int | None
 
 
 class Busy(msgspec.Struct, frozen=True, kw_only=True):
-    """A repeat of what another task still has in flight after all the waiting."""
+    """A repeat of what another process still has in flight after all the waiting."""
 
     addressed: Addressed
+    submission: int | None
 
 
 Standing = Ready | Done | Busy
@@ -109,38 +115,83 @@ async def correlate(
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + patience
+
+    def at(generation: int) -> Addressed:
+        return stamp.address(draft, recipient, identity_key=identity_key, generation=generation)
+
     generation = 0
-    while generation < MAX_GENERATIONS:
-        addressed = stamp.address(draft, recipient, identity_key=identity_key, generation=generation)
+    while True:
+        addressed = at(generation)
         message = _new_message(draft, addressed, identity_key=identity_key, campaign=campaign, submission=submission)
         correlated = await ledger.correlate(message)
         if correlated is not None:
-            if correlated.suppressed:
-                return Done(addressed=addressed)
-            return Ready(addressed=addressed, id=correlated.id, paused=correlated.paused)
-        known = (await ledger.find([addressed.key]))[addressed.key]
-        repeat = judge(
-            known,
-            body_digest=draft.body_digest,
-            window=draft.window,
-            now=draft.submission.received_at,
-            process=ledger.process,
-        )
-        match repeat:
-            case Repeat.NEW:
-                generation += 1
+            return _standing(correlated, addressed, submission)
+        generation, known = await _find(draft, ledger, at, generation)
+        if known is None:
+            continue
+        addressed = at(generation)
+        match _judged(known, draft, ledger.process):
             case Repeat.DONE:
-                return Done(addressed=addressed)
+                return Done(addressed=addressed, submission=known.submission)
             case Repeat.AGAIN:
-                if await ledger.reopen(known):
-                    return Ready(addressed=addressed, id=known.id, paused=known.paused)
-            case Repeat.IN_FLIGHT:
-                if clock() > deadline:
-                    return Busy(addressed=addressed)
-                await asyncio.sleep(_LOOK_AGAIN)
+                if (ready := await _reopen(ledger, known, addressed)) is not None:
+                    return ready
+            case _ if clock() > deadline:
+                return Busy(addressed=addressed, submission=known.submission)
             case _:
-                assert_never(repeat)
-    raise RuntimeError("one identity was submitted as a new message a thousand times")
+                await asyncio.sleep(_LOOK_AGAIN)
+
+
+async def _find(
+    draft: Draft, ledger: Correlations, at: Callable[[int], Addressed], generation: int
+) -> tuple[int, Known | None]:
+    """Return the first generation from *generation* on that is this very submission, or that is free."""
+    look = _FIRST_LOOK
+    while True:
+        keys = [at(number).key for number in range(generation, generation + look)]
+        found = await ledger.find(keys)
+        for key in keys:
+            known = found.get(key)
+            if known is None or _judged(known, draft, ledger.process) is not Repeat.NEW:
+                return generation, known
+            generation += 1
+        look = min(look * 2, _LARGEST_LOOK)
+
+
+async def _reopen(ledger: Correlations, known: Known, addressed: Addressed) -> Ready | None:
+    reopened = await ledger.reopen(known)
+    if reopened is None:
+        return None
+    DOUBTS.inc(reopened.doubtful)
+    return Ready(
+        addressed=addressed,
+        id=known.id,
+        turn=reopened.turn,
+        submission=known.submission,
+        paused=known.paused,
+    )
+
+
+def _standing(correlated: Correlated, addressed: Addressed, submission: int | None) -> Standing:
+    if correlated.suppressed:
+        return Done(addressed=addressed, submission=submission)
+    return Ready(
+        addressed=addressed,
+        id=correlated.id,
+        turn=correlated.turn,
+        submission=submission,
+        paused=correlated.paused,
+    )
+
+
+def _judged(known: Known, draft: Draft, process: int) -> Repeat:
+    return judge(
+        known,
+        body_digest=draft.body_digest,
+        window=draft.window,
+        now=draft.submission.received_at,
+        process=process,
+    )
 
 
 def _new_message(

@@ -58,5 +58,7 @@ def _launch(ready: Ready, forwarder: Forwarder, letter: Callable[[Ready], Letter
     def mark() -> None:
         flight.dotted = True
 
-    flight = Flight(ready=ready, task=asyncio.create_task(forwarder.forward(ready.id, letter(ready), dotted=mark)))
+    flight = Flight(
+        ready=ready, task=asyncio.create_task(forwarder.forward(ready.id, ready.turn, letter(ready), dotted=mark))
+    )
     return flight

@@ -13,15 +13,18 @@ import structlog
 from prometheus_client import Counter
 
 from ledger.ids import alias_digest
-from ledger.mail import Settlement
-from ledger.store import UNAVAILABLE
+from ledger.mail import NotOursError, Settlement
+from ledger.store import REFUSED_VALUE, UNAVAILABLE
 from providers.generic import reply_id
 from relay.patience import surely
-from relay.upstream import BeforeDot, Letter, Outcome, Verdict
+from relay.upstream import BeforeDot, Letter, Outcome, Trouble, Verdict
 
 log = structlog.get_logger()
 
 LATE_RESULTS = Counter("outrider_late_results_total", "Verdicts that had to wait for PostgreSQL to be recorded.")
+
+
+DOUBTS = Counter("outrider_possible_duplicates_total", "Messages tried again although the upstream may have them.")
 
 
 class Upstream(Protocol):
@@ -41,8 +44,8 @@ class Upstream(Protocol):
 class Results(Protocol):
     """Where results are recorded: `ledger.mail.MailLedger`."""
 
-    async def mark_dot(self, message: int) -> None:
-        """Commit the intent to send the final dot."""
+    async def mark_dot(self, message: int, turn: int) -> None:
+        """Commit the intent to send the final dot; raise `NotOursError` when the message was taken over."""
 
     async def settle(self, settlement: Settlement) -> bool:
         """Commit a final result."""
@@ -69,41 +72,61 @@ class Forwarder:
             task.cancel()
         await self._upstream.close()
 
-    async def forward(self, message: int, letter: Letter, *, dotted: Callable[[], None]) -> Outcome:
+    async def forward(self, message: int, turn: int, letter: Letter, *, dotted: Callable[[], None]) -> Outcome:
         """Offer *letter* and record a verdict; *dotted* is called just before the final dot may leave."""
 
         async def before_dot() -> None:
-            await self._results.mark_dot(message)
+            await self._results.mark_dot(message, turn)
             dotted()
 
-        outcome = await self._upstream.send(letter, before_dot)
+        try:
+            outcome = await self._upstream.send(letter, before_dot)
+        except NotOursError:
+            return Trouble(reason="taken_over")
+        except UNAVAILABLE as error:
+            log.warning("intent_not_recorded", error=type(error).__name__)
+            return Trouble(reason="ledger")
         if isinstance(outcome, Verdict):
-            await self.settle(message, outcome)
+            await self.settle(message, turn, outcome)
         return outcome
 
-    async def settle(self, message: int, verdict: Verdict) -> None:
-        """Record a final verdict; with PostgreSQL away it is recorded later, and this returns."""
+    async def settle(self, message: int, turn: int, verdict: Verdict) -> None:
+        """Record a final verdict; where PostgreSQL does not take it now it is recorded later, and this returns."""
         named = reply_id(verdict.text) if verdict.accepted else None
-        alias = None if named is None else alias_digest("upstream", self._upstream.name, named)
-        await self._record(message, "sent" if verdict.accepted else "failed", str(verdict), alias)
-
-    async def refuse(self, message: int) -> None:
-        """Record that the mailer was told to come again: no verdict, and nothing stored."""
-        await self._record(message, "refused", None, None)
-
-    async def _record(self, message: int, status: str, reply: str | None, alias: bytes | None) -> None:
-        settlement = Settlement(
-            id=message,
-            status=status,
-            upstream=self._upstream.name,
-            reply=reply,
-            alias=alias,
-            dedupe=secrets.token_bytes(16),
+        await self._record(
+            Settlement(
+                id=message,
+                turn=turn,
+                status="sent" if verdict.accepted else "failed",
+                upstream=self._upstream.name,
+                reply=str(verdict),
+                alias=None if named is None else alias_digest("upstream", self._upstream.name, named),
+                dedupe=secrets.token_bytes(16),
+            )
         )
+
+    async def refuse(self, message: int, turn: int, *, doubtful: bool) -> None:
+        """Record that the mailer was told to come again: no verdict, and nothing stored."""
+        await self._record(
+            Settlement(
+                id=message,
+                turn=turn,
+                status="refused",
+                upstream=self._upstream.name,
+                reply=None,
+                alias=None,
+                dedupe=secrets.token_bytes(16),
+                doubtful=doubtful,
+            )
+        )
+
+    async def _record(self, settlement: Settlement) -> None:
         try:
             await self._results.settle(settlement)
-        except UNAVAILABLE as error:
-            # The upstream has it: the mailer must hear so. The intent mark stands until the result does.
+        except REFUSED_VALUE:
+            raise
+        except Exception as error:  # noqa: BLE001 - the upstream has decided, and that is never forgotten
+            # The mailer must hear the verdict. The intent mark stands until the result does.
             LATE_RESULTS.inc()
             log.warning("result_not_recorded_yet", error=type(error).__name__)
             task = asyncio.create_task(surely(lambda: self._results.settle(settlement)))

@@ -4,7 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ledger.store import UNAVAILABLE
+import structlog
+
+from ledger.store import REFUSED_VALUE, UNAVAILABLE
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -25,11 +29,14 @@ async def patiently(work: Callable[[], Awaitable[T]], *, seconds: float) -> T:
 
 
 async def surely(work: Callable[[], Awaitable[T]]) -> T:
-    """Do *work*, again and again while PostgreSQL is away, until it is done: for what must not be forgotten."""
+    """Do *work* again and again until it is done: for what must not be forgotten. Only a refused value ends it."""
     wait = 0.5
     while True:
         try:
             return await work()
-        except UNAVAILABLE:
+        except REFUSED_VALUE:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, giving up is worse
+            log.warning("tried_again", error=type(error).__name__)
             await asyncio.sleep(wait)
             wait = min(wait * 2, 5.0)

@@ -5,7 +5,7 @@ VERDICT_WAIT; whatever is not decided by then is stored. Whoever hangs up meanwh
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -18,7 +18,7 @@ from ledger.store import UNAVAILABLE
 from relay import replies, stamp
 from relay.correlate import Busy, Ready, Standing, correlate
 from relay.flight import Flight, fly
-from relay.forward import Forwarder
+from relay.forward import DOUBTS, Forwarder
 from relay.hands import Hands
 from relay.inject import Profile, UrlMinter
 from relay.intake import Submission
@@ -26,7 +26,7 @@ from relay.patience import patiently, surely
 from relay.replies import Reply
 from relay.settings import RelaySettings
 from relay.stamp import Draft
-from relay.upstream import Letter, Trouble, Verdict
+from relay.upstream import Letter, Outcome, Trouble, Verdict
 
 log = structlog.get_logger()
 
@@ -37,14 +37,14 @@ VERDICT_SECONDS = Histogram("outrider_verdict_seconds", "Seconds from the final 
 # Reading a message this large takes long enough to be felt by the others on this loop.
 _LARGE = 256 * 1024
 
-Refused = Callable[[Draft, Sequence[tuple[str, Verdict]]], Awaitable[None]]
+#: Tells a sender which recipients of a message that was answered 250 will not get it.
+Tell = Callable[[Draft, Sequence[tuple[str, Verdict]]], None]
 
 
 class Pipeline:
     """Decides about submissions: the relay's `Acceptor`.
 
-    *has_room* says whether a body of so many octets may be stored; *on_refused* tells a sender which recipients of a
-    message that was accepted will not get it.
+    *has_room* says whether a body of so many octets may be stored.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Pipeline:
         keyring: Keyring,
         profile: Profile,
         has_room: Callable[[int], bool],
-        on_refused: Refused,
+        tell: Tell,
     ) -> None:
         self._ledger = ledger
         self._forwarder = forwarder
@@ -68,9 +68,12 @@ class Pipeline:
         self._keyring = keyring
         self._profile = profile
         self._has_room = has_room
-        self._on_refused = on_refused
+        self._tell = tell
         self._hands = Hands()
+        #: The rows that this process has in hand: what the ledger says beyond that is an orphan.
+        self.in_hand: set[int] = set()
         self._late: set[asyncio.Task[None]] = set()
+        self._followed: set[int] = set()
 
     async def accept(self, submission: Submission) -> Reply:
         """Decide and record every recipient, then return the reply to the final dot."""
@@ -84,13 +87,18 @@ class Pipeline:
             hand = await self._hands.take(identities, patience=self._settings.verdict_wait)
             if hand is None:
                 return replies.LOCAL_ERROR
+            ready: list[Ready] = []
             try:
-                standings, submission_key = await self._correlate(draft, recipients)
+                standings = await self._correlate(draft, recipients, ready)
+                self.in_hand.update(one.id for one in ready)
+                submission_key = await self._enter(draft, standings)
                 return await self._forward(draft, standings, submission_key)
             except UNAVAILABLE as error:
                 log.warning("ledger_unavailable", error=type(error).__name__)
+                await self._refuse(ready)
                 return replies.LOCAL_ERROR
             finally:
+                self.in_hand.difference_update(one.id for one in ready if one.id not in self._followed)
                 self._hands.release(hand)
 
     async def close(self, *, patience: float) -> None:
@@ -108,8 +116,8 @@ class Pipeline:
     def _draft(self, submission: Submission) -> Draft:
         return stamp.draft_of(submission, settings=self._settings, ams_headers=self._ams_headers, profile=self._profile)
 
-    async def _correlate(self, draft: Draft, recipients: Sequence[str]) -> tuple[list[Standing], str]:
-        """Commit every recipient's correlation; return where each stands, and the key for the 250."""
+    async def _correlate(self, draft: Draft, recipients: Sequence[str], ready: list[Ready]) -> list[Standing]:
+        """Commit every recipient's correlation; return where each stands, and enter what is ours into *ready*."""
         wait = self._settings.ledger_wait
         campaign: int | None = None
         named = draft.campaign
@@ -132,23 +140,30 @@ class Pipeline:
                 seconds=wait,
             )
 
-        standings = await asyncio.gather(
-            *map(one, recipients),
-            return_exceptions=True,
-        )
-        decided = [standing for standing in standings if not isinstance(standing, BaseException)]
-        for error in standings:
+        found = await asyncio.gather(*map(one, recipients), return_exceptions=True)
+        standings = [standing for standing in found if not isinstance(standing, BaseException)]
+        ready += [standing for standing in standings if isinstance(standing, Ready)]
+        for error in found:
             if isinstance(error, BaseException):
-                # What was correlated leaves our hands unsent; the mailer comes again and finds it.
-                await self._refuse([standing for standing in decided if isinstance(standing, Ready)])
                 raise error
-        keys = [standing.addressed.key for standing in decided]
-        if group is None:
-            return decided, keys[0]
+        return standings
+
+    async def _enter(self, draft: Draft, standings: Sequence[Standing]) -> str:
+        """Return the key for the 250, under which the transaction's messages are found."""
+        keys = [standing.addressed.key for standing in standings]
+        if len(keys) == 1:
+            return keys[0]
         key = ids.submission_key(self._identity_key, keys)
+        # A repeat finds its rows under the submission that entered them; rows that came one by one have none.
+        groups = [standing.submission for standing in standings if standing.submission is not None]
+        if not groups:
+            return keys[0]
+        entered = min(groups)
         received_at = draft.submission.received_at
-        await patiently(lambda: self._ledger.enter_submission(group, key, received_at), seconds=wait)
-        return decided, key
+        await patiently(
+            lambda: self._ledger.enter_submission(entered, key, received_at), seconds=self._settings.ledger_wait
+        )
+        return key
 
     async def _forward(self, draft: Draft, standings: Sequence[Standing], submission_key: str) -> Reply:
         """Try the upstream, store what it does not decide, and return the reply."""
@@ -173,7 +188,7 @@ class Pipeline:
         if refused and len(refused) == len(standings):
             return Reply.passed_through(refused[0][1].code, refused[0][1].text)
         if refused:
-            await self._on_refused(draft, refused)
+            self._tell(draft, refused)
         return replies.queued(submission_key)
 
     def _letter(self, draft: Draft, ready: Ready) -> Letter:
@@ -190,6 +205,7 @@ class Pipeline:
             sender=draft.submission.sender,
             recipient=ready.addressed.recipient,
             smtputf8=draft.submission.smtputf8,
+            size=len(draft.submission.content),
             render=content,
         )
 
@@ -202,70 +218,93 @@ class Pipeline:
             failure = replies.NO_ROOM
         else:
             try:
-                await self._queue(draft, undecided, held)
+                if await self._queue(draft, undecided, held):
+                    return None
             except UNAVAILABLE as error:
                 log.warning("ledger_unavailable", error=type(error).__name__)
-                failure = replies.LOCAL_ERROR
-        late = [flight for flight in undecided if flight.outcome is None]
-        if failure is None:
-            for flight in late:
-                self._follow(flight)
-            return None
+            failure = replies.LOCAL_ERROR
+        late = [flight.task for flight in undecided if not flight.task.done()]
         if late:
             # A final dot without an answer, and nothing stored: the mailer has to wait, or there would be two.
-            await asyncio.wait([flight.task for flight in late])
-        unsent = [flight.ready for flight in undecided if not isinstance(flight.outcome, Verdict)]
-        await self._refuse([*held, *unsent])
+            await asyncio.wait(late)
+        unsent = [flight for flight in undecided if not isinstance(flight.outcome, Verdict)]
+        await self._refuse(held)
+        for flight in unsent:
+            outcome = flight.outcome
+            doubtful = isinstance(outcome, Trouble) and outcome.doubtful
+            await self._forwarder.refuse(flight.ready.id, flight.ready.turn, doubtful=doubtful)
         return failure if held or unsent else None
 
-    async def _queue(self, draft: Draft, undecided: Sequence[Flight], held: Sequence[Ready]) -> None:
-        entries = [
-            Queued(
-                id=flight.ready.id,
-                dotted=flight.outcome is None,
-                wait=self._settings.retry_first,
-                reply=flight.outcome.reply if isinstance(flight.outcome, Trouble) else None,
-            )
-            for flight in undecided
+    async def _queue(self, draft: Draft, undecided: Sequence[Flight], held: Sequence[Ready]) -> bool:
+        """Store the body and queue what waits for it; false when a message is neither decided nor queued then."""
+        # Asked once: while PostgreSQL is waited for, a flight may land.
+        outcomes = [(flight, flight.outcome) for flight in undecided]
+        entries = [self._entry(flight, outcome) for flight, outcome in outcomes]
+        entries += [
+            Queued(id=one.id, turn=one.turn, dotted=False, wait=0.0, reply=None, doubtful=False) for one in held
         ]
-        entries += [Queued(id=one.id, dotted=False, wait=0.0, reply=None) for one in held]
-        envelope = stamp.stored(draft)
-        await patiently(
+        stored = await patiently(
             lambda: self._ledger.queue(
                 entries,
-                envelope=envelope,
+                envelope=stamp.stored(draft),
                 profile=draft.profile.digest,
                 content=draft.submission.content,
                 upstream=self._forwarder.upstream_name,
             ),
             seconds=self._settings.ledger_wait,
         )
-        for flight in undecided:
-            STORED.labels(flight.outcome.reason if isinstance(flight.outcome, Trouble) else "slow").inc()
+        for flight, outcome in outcomes:
+            STORED.labels(outcome.reason if isinstance(outcome, Trouble) else "slow").inc()
+            DOUBTS.inc(isinstance(outcome, Trouble) and outcome.doubtful)
+            if outcome is None and flight.ready.id in stored:
+                self._follow(draft, flight)
         STORED.labels("held").inc(len(held))
-        log.info("messages_stored", count=len(entries))
+        log.info("messages_stored", count=len(stored))
+        landed = {flight.ready.id for flight in undecided if isinstance(flight.outcome, Verdict)}
+        return stored | landed >= {entry.id for entry in entries}
+
+    def _entry(self, flight: Flight, outcome: Outcome | None) -> Queued:
+        trouble = outcome if isinstance(outcome, Trouble) else None
+        return Queued(
+            id=flight.ready.id,
+            turn=flight.ready.turn,
+            dotted=outcome is None,
+            wait=self._settings.retry_first,
+            reply=None if trouble is None else trouble.reply,
+            doubtful=trouble is not None and trouble.doubtful,
+        )
 
     async def _refuse(self, ready: Sequence[Ready]) -> None:
         # They were told to come again: found refused, they are tried again under the same keys.
-        for one in ready:
-            await self._forwarder.refuse(one.id)
+        await asyncio.gather(*(self._forwarder.refuse(one.id, one.turn, doubtful=False) for one in ready))
 
-    def _follow(self, flight: Flight) -> None:
-        task = asyncio.create_task(self._finish(flight))
+    def _follow(self, draft: Draft, flight: Flight) -> None:
+        task = asyncio.create_task(self._finish(draft, flight))
+        self._followed.add(flight.ready.id)
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
-    async def _finish(self, flight: Flight) -> None:
+    async def _finish(self, draft: Draft, flight: Flight) -> None:
         """Wait for the answer to a final dot that is out; a verdict is recorded by the flight itself."""
-        await asyncio.wait([flight.task])
-        outcome = flight.outcome
-        if isinstance(outcome, Trouble):
-            await surely(
-                lambda: self._ledger.postpone(
-                    flight.ready.id,
-                    wait=self._settings.retry_first,
-                    reply=outcome.reply,
-                    doubtful=outcome.doubtful,
-                    upstream=self._forwarder.upstream_name,
-                )
-            )
+        ready = flight.ready
+        try:
+            await asyncio.wait([flight.task])
+            match outcome := flight.outcome:
+                case Trouble():
+                    DOUBTS.inc(outcome.doubtful)
+                    await surely(
+                        lambda: self._ledger.postpone(
+                            ready.id,
+                            ready.turn,
+                            wait=self._settings.retry_first,
+                            reply=outcome.reply,
+                            doubtful=outcome.doubtful,
+                            upstream=self._forwarder.upstream_name,
+                        )
+                    )
+                case Verdict() if not outcome.accepted:
+                    # The mailer was answered 250 meanwhile.
+                    self._tell(draft, [(ready.addressed.recipient, outcome)])
+        finally:
+            self._followed.discard(ready.id)
+            self.in_hand.discard(ready.id)

@@ -7,7 +7,7 @@ when its lease has run out.
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 
 import structlog
@@ -18,7 +18,7 @@ from ledger.ids import key_bytes
 from ledger.mail import Due, MailLedger
 from ledger.store import UNAVAILABLE
 from relay import stamp
-from relay.forward import Forwarder
+from relay.forward import DOUBTS, Forwarder
 from relay.inject import Profile, UrlMinter, decode_profile
 from relay.patience import surely
 from relay.settings import RelaySettings
@@ -28,7 +28,6 @@ from relay.upstream import Letter, Outcome, Trouble, Verdict
 log = structlog.get_logger()
 
 RETRIES = Counter("outrider_queue_attempts_total", "Queued messages that were tried, by outcome.", ["outcome"])
-DOUBTS = Counter("outrider_possible_duplicates_total", "Messages tried again although the upstream may have them.")
 DEPTH = Gauge("outrider_queue_messages", "Messages that wait in the queue.", multiprocess_mode="livemostrecent")
 AGE = Gauge(
     "outrider_queue_oldest_seconds",
@@ -39,9 +38,9 @@ AGE = Gauge(
 #: The longest wait between two tries, in seconds.
 LONGEST_WAIT = 4 * 3600.0
 
-# Messages of one process in hand at once, and stored submissions kept read.
+# Messages of one process in hand at once, and octets of stored submissions kept read.
 _IN_HAND = 40
-_READ = 8
+_READ_OCTETS = 64 * 1024 * 1024
 
 # Seconds between two looks at a queue with nothing due.
 _IDLE = 1.0
@@ -64,17 +63,17 @@ class Queue:
         settings: RelaySettings,
         ams_headers: Sequence[str],
         keyring: Keyring,
-        on_refused: Callable[[Draft, Sequence[tuple[str, Verdict]]], Awaitable[None]],
+        tell: Callable[[Draft, Sequence[tuple[str, Verdict]]], None],
     ) -> None:
         self._ledger = ledger
         self._forwarder = forwarder
         self._settings = settings
         self._ams_headers = tuple(ams_headers)
         self._keyring = keyring
-        self._on_refused = on_refused
-        self._drafts: OrderedDict[tuple[date, int], Draft] = OrderedDict()
+        self._tell = tell
+        self._drafts: OrderedDict[tuple[date, int], asyncio.Task[Draft | None]] = OrderedDict()
         self._profiles: dict[bytes, Profile] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], int] = {}
         self._freed = asyncio.Event()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -96,6 +95,11 @@ class Queue:
         for task in self._tasks:
             task.cancel()
 
+    @property
+    def in_hand(self) -> set[int]:
+        """The rows that this queue has in hand."""
+        return set(self._tasks.values())
+
     async def observe(self) -> None:
         """Set the queue's gauges."""
         waiting, oldest = await self._ledger.queue_depth()
@@ -114,54 +118,56 @@ class Queue:
 
     def _start(self, due: Due) -> None:
         task = asyncio.create_task(self._work(due))
-        self._tasks.add(task)
+        self._tasks[task] = due.id
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         self._freed.set()
 
     async def _work(self, due: Due) -> None:
+        dots: list[int] = []
+        draft: Draft | None = None
+        outcome: Outcome
         try:
-            outcome = await self._try(due)
+            draft = await self._draft(due.body_day, due.body)
+            if draft is None:
+                outcome = Verdict(code=554, text="5.3.0 Its content is gone")
+                await self._forwarder.settle(due.id, due.turn, outcome)
+            else:
+                outcome = await self._forward(due, draft, dotted=lambda: dots.append(due.id))
         except Exception as error:  # noqa: BLE001 - a claimed message must go back, whatever happened to it
             log.error("queue_task_failed", error=type(error).__name__)  # noqa: TRY400 - its text may hold values
-            outcome = Trouble(reason="error", doubtful=True)
-        if isinstance(outcome, Verdict):
-            RETRIES.labels("accepted" if outcome.accepted else "refused").inc()
-            return
-        RETRIES.labels(f"trouble_{outcome.reason}").inc()
-        if outcome.doubtful:
-            DOUBTS.inc()
+            outcome = Trouble(reason="error", doubtful=bool(dots))
+        if isinstance(outcome, Trouble):
+            outcome = await self._postponed(due, outcome)
+        RETRIES.labels(_label(outcome)).inc()
+        if draft is not None and isinstance(outcome, Verdict) and not outcome.accepted:
+            self._tell(draft, [(due.recipient, outcome)])
+
+    async def _postponed(self, due: Due, trouble: Trouble) -> Outcome:
+        """Put a message back; one that is too old gets the verdict that it has failed."""
+        DOUBTS.inc(trouble.doubtful)
+        age = (datetime.now(UTC) - due.accepted_at).total_seconds()
+        if age > self._settings.retry_max_age:
+            said = f": {trouble.reply}" if trouble.reply else ""
+            verdict = Verdict(code=554, text=f"5.4.7 Not delivered in time{said}")
+            await self._forwarder.settle(due.id, due.turn, verdict)
+            return verdict
         wait = retry_wait(due.attempts, first=self._settings.retry_first, chance=random.random())  # noqa: S311 - jitter
         await surely(
             lambda: self._ledger.postpone(
                 due.id,
+                due.turn,
                 wait=wait,
-                reply=outcome.reply,
-                doubtful=outcome.doubtful,
+                reply=trouble.reply,
+                doubtful=trouble.doubtful,
                 upstream=self._forwarder.upstream_name,
             )
         )
+        return trouble
 
-    async def _try(self, due: Due) -> Outcome:
-        """Forward a claimed message; what is too old to be tried again gets the verdict that it has failed."""
-        draft = await self._draft(due.body_day, due.body)
-        if draft is None:
-            log.error("queued_body_missing", key=due.key)
-            return await self._give_up(due, None, Verdict(code=554, text="5.3.0 Its content is gone"))
-        outcome = await self._forward(due, draft)
-        if isinstance(outcome, Verdict):
-            if not outcome.accepted:
-                await self._on_refused(draft, [(due.recipient, outcome)])
-            return outcome
-        age = (datetime.now(UTC) - due.accepted_at).total_seconds()
-        if age > self._settings.retry_max_age and not outcome.doubtful:
-            said = f": {outcome.reply}" if outcome.reply else ""
-            return await self._give_up(due, draft, Verdict(code=554, text=f"5.4.7 Not delivered in time{said}"))
-        return outcome
-
-    async def _forward(self, due: Due, draft: Draft) -> Outcome:
+    async def _forward(self, due: Due, draft: Draft, *, dotted: Callable[[], None]) -> Outcome:
         addressed = Addressed(
             recipient=due.recipient, key=due.key, generation=due.generation, message_id=due.message_id
         )
@@ -172,28 +178,41 @@ class Queue:
             sender=draft.submission.sender,
             recipient=due.recipient,
             smtputf8=draft.submission.smtputf8,
+            size=len(draft.submission.content),
             render=lambda: stamp.render(draft, addressed, minter).content,
         )
-        return await self._forwarder.forward(due.id, letter, dotted=lambda: None)
-
-    async def _give_up(self, due: Due, draft: Draft | None, verdict: Verdict) -> Verdict:
-        await self._forwarder.settle(due.id, verdict)
-        if draft is not None:
-            await self._on_refused(draft, [(due.recipient, verdict)])
-        return verdict
+        return await self._forwarder.forward(due.id, due.turn, letter, dotted=dotted)
 
     async def _draft(self, day: date, body: int) -> Draft | None:
-        if (known := self._drafts.get((day, body))) is not None:
-            self._drafts.move_to_end((day, body))
-            return known
+        """Return a stored submission, read once for all of its recipients that are at hand."""
+        place = (day, body)
+        reading = self._drafts.get(place)
+        if reading is None or (reading.done() and (reading.cancelled() or reading.exception() is not None)):
+            reading = self._drafts[place] = asyncio.create_task(self._read(day, body))
+        self._drafts.move_to_end(place)
+        draft = await asyncio.shield(reading)
+        self._forget()
+        return draft
+
+    def _forget(self) -> None:
+        """Let go of what was read longest ago, beyond the octets that are kept."""
+        octets = 0
+        for place, reading in reversed(list(self._drafts.items())):
+            if not reading.done():
+                continue
+            whole = reading.result() if not reading.cancelled() and reading.exception() is None else None
+            octets += 0 if whole is None else len(whole.submission.content)
+            if whole is None or (octets > _READ_OCTETS and place != next(reversed(self._drafts))):
+                del self._drafts[place]
+
+    async def _read(self, day: date, body: int) -> Draft | None:
         stored = await self._ledger.load_body(day, body)
-        if stored is None:
-            return None
-        profile = await self._profile(stored.profile)
-        if profile is None:
+        profile = None if stored is None else await self._profile(stored.profile)
+        if stored is None or profile is None:
+            log.error("queued_body_missing", body=body)
             return None
         submission, campaign = stamp.unstored(stored.envelope, stored.content)
-        draft = await asyncio.to_thread(
+        return await asyncio.to_thread(
             stamp.draft_of,
             submission,
             settings=self._settings,
@@ -201,10 +220,6 @@ class Queue:
             profile=profile,
             campaign=campaign,
         )
-        self._drafts[day, body] = draft
-        while len(self._drafts) > _READ:
-            self._drafts.popitem(last=False)
-        return draft
 
     async def _profile(self, digest: bytes) -> Profile | None:
         if digest not in self._profiles:
@@ -213,6 +228,14 @@ class Queue:
                 return None
             self._profiles[digest] = decode_profile(text)
         return self._profiles[digest]
+
+
+def _label(outcome: Outcome) -> str:
+    match outcome:
+        case Verdict():
+            return "accepted" if outcome.accepted else "refused"
+        case Trouble():
+            return f"trouble_{outcome.reason}"
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

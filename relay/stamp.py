@@ -22,7 +22,7 @@ _DOMAIN = re.compile(
     r"\A(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z"
 )
 # RFC 5322 3.6.4 in the form that every provider and log can carry.
-_MESSAGE_ID = re.compile(r"\A<?([^\s<>@]{1,200}@[^\s<>@]{1,200})>?\Z")
+_MESSAGE_ID = re.compile(r"\A<?([!-;=?A-~]{1,200}@[!-;=?A-~]{1,200})>?\Z")
 
 # Fields that travel adds: they differ between two submissions of one message.
 _TRACE_FIELDS = (b"received:", b"return-path:", b"delivered-to:", b"x-received:")
@@ -155,7 +155,9 @@ def header_edits(draft: Draft, addressed: Addressed) -> injector.HeaderEdits:
 def received_line(draft: Draft, addressed: Addressed) -> bytes:
     """Return our Received field (RFC 5321 4.4), without the recipient: a Bcc must not be read there."""
     submission = draft.submission
-    client = f" ([{submission.client}])" if submission.client else ""
+    # RFC 5321 4.1.3: an IPv6 address says so.
+    host = f"IPv6:{submission.client}" if ":" in submission.client else submission.client
+    client = f" ([{host}])" if host else ""
     return (
         f"Received: from {submission.helo or 'unknown'}{client}\r\n"
         f"\tby {draft.profile.hostname} with {submission.protocol} id {addressed.key};\r\n"

@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import aiosmtplib
 import msgspec
 import structlog
+from aiosmtplib.protocol import SMTPProtocol
 from prometheus_client import Counter, Gauge
 
+from relay.rendering import BUDGET, SMALL, Share, pieces
 from relay.upstream_address import UpstreamAddress
 
 log = structlog.get_logger()
@@ -22,9 +24,13 @@ log = structlog.get_logger()
 ATTEMPTS = Counter("outrider_upstream_attempts_total", "Messages offered to the upstream, by outcome.", ["outcome"])
 CONNECTIONS = Gauge("outrider_upstream_connections", "Open connections to the upstream.", multiprocess_mode="livesum")
 
-#: Seconds to connect and greet; to wait for the reply to a command; to wait for the reply to the final dot
-#: (RFC 5321 4.5.3.2.6 asks for ten minutes, since a dot without an answer may be a second copy).
-CONNECT_SECONDS, COMMAND_SECONDS, DOT_SECONDS = 15.0, 60.0, 600.0
+#: Seconds to connect and greet; to wait for the reply to a command; for a block of content to be taken
+#: (RFC 5321 4.5.3.2.5); to wait for the reply to the final dot (4.5.3.2.6 asks for ten minutes, since a dot without
+#: an answer may be a second copy).
+CONNECT_SECONDS, COMMAND_SECONDS, BLOCK_SECONDS, DOT_SECONDS = 15.0, 60.0, 180.0, 600.0
+
+# Seconds that an upstream has to answer QUIT.
+_QUIT_SECONDS = 5.0
 
 # A 5xx that speaks of us, not of the message (RFC 4954 6, RFC 5321 3.8): trouble wherever it is said.
 _NEVER_A_VERDICT = frozenset({421, 454, 530, 534, 535, 538})
@@ -37,6 +43,9 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     sender: str
     recipient: str
     smtputf8: bool
+    #: Octets of the submitted content, about what rendering gives.
+    size: int = 0
+    #: Called in a thread when the letter is large.
     render: Callable[[], bytes]
 
 
@@ -99,6 +108,7 @@ class SmtpUpstream:
         self._hostname = hostname
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[_Line] = []
+        self._partings: set[asyncio.Task[None]] = set()
         self._max_messages = max_messages
         self._max_seconds = max_seconds
         self._idle_seconds = idle_seconds
@@ -120,8 +130,9 @@ class SmtpUpstream:
 
         outcome: Outcome
         try:
-            async with self._line() as line:
-                outcome = await _converse(line.client, letter, mark)
+            # Its room first: a large letter that waits for some keeps no connection from the others.
+            async with BUDGET.share(letter.size) as share, self._line() as line:
+                outcome = await _converse(line.client, letter, mark, share)
         except aiosmtplib.SMTPAuthenticationError as error:
             outcome = Trouble(reason="auth", reply=f"{error.code} {error.message}")
         except aiosmtplib.SMTPResponseException as error:
@@ -140,9 +151,11 @@ class SmtpUpstream:
         return outcome
 
     async def close(self) -> None:
-        """Say QUIT on every idle connection."""
+        """Say QUIT on every idle connection, and wait until each is closed."""
         while self._idle:
-            await _hang_up(self._idle.pop(), politely=True)
+            self._part(self._idle.pop())
+        if self._partings:
+            await asyncio.wait(self._partings)
 
     @contextlib.asynccontextmanager
     async def _line(self) -> AsyncIterator[_Line]:
@@ -152,14 +165,20 @@ class SmtpUpstream:
                 yield line
             except BaseException:
                 # Whatever broke the conversation, its state is unknown.
-                await _hang_up(line, politely=False)
+                _cut(line)
                 raise
             line.messages += 1
             line.used = time.monotonic()
             if line.client.is_connected and self._is_fresh(line):
                 self._idle.append(line)
             else:
-                await _hang_up(line, politely=True)
+                self._part(line)
+
+    def _part(self, line: _Line) -> None:
+        """Hang up in the background: the verdict does not wait for an answer to QUIT."""
+        task = asyncio.create_task(_take_leave(line))
+        self._partings.add(task)
+        task.add_done_callback(self._partings.discard)
 
     def _is_fresh(self, line: _Line) -> bool:
         return line.messages < self._max_messages and time.monotonic() - line.opened < self._max_seconds
@@ -168,7 +187,7 @@ class SmtpUpstream:
         while self._idle:
             line = self._idle.pop()
             if time.monotonic() - line.used > self._idle_seconds or not line.client.is_connected:
-                await _hang_up(line, politely=False)
+                _cut(line)
                 continue
             try:
                 if (await line.client.execute_command(b"RSET", timeout=COMMAND_SECONDS)).code == 250:
@@ -176,7 +195,7 @@ class SmtpUpstream:
             except (aiosmtplib.SMTPException, OSError):
                 pass
             # An idle connection that the upstream has closed says nothing about the upstream: open another.
-            await _hang_up(line, politely=False)
+            _cut(line)
         return await self._open()
 
     async def _open(self) -> _Line:
@@ -208,11 +227,25 @@ class SmtpUpstream:
         return self._tls
 
 
-async def _converse(client: aiosmtplib.SMTP, letter: Letter, before_dot: BeforeDot) -> Outcome:
+async def _converse(client: aiosmtplib.SMTP, letter: Letter, before_dot: BeforeDot, share: Share) -> Outcome:
     addresses_ascii = letter.sender.isascii() and letter.recipient.isascii()
     if not addresses_ascii and not client.supports_extension("smtputf8"):
         return Verdict(code=553, text="5.6.7 The upstream does not take addresses outside ASCII")
-    content = letter.render()
+    said = await _offer(client, letter, before_dot, share)
+    # The content has left, and no frame holds it any more.
+    share.give_back()
+    if isinstance(said, Verdict | Trouble):
+        return said
+    async with asyncio.timeout(DOT_SECONDS):
+        reply = await said
+    return _judged(reply.code, reply.message)
+
+
+async def _offer(
+    client: aiosmtplib.SMTP, letter: Letter, before_dot: BeforeDot, share: Share
+) -> Outcome | Awaitable[aiosmtplib.SMTPResponse]:
+    """Offer *letter* up to its final dot; return the reply to come, or what ended it before."""
+    content = await share.render(letter.render)
     options: list[bytes] = []
     if client.supports_extension("size"):
         options.append(b"SIZE=%d" % len(content))
@@ -232,26 +265,54 @@ async def _converse(client: aiosmtplib.SMTP, letter: Letter, before_dot: BeforeD
     if reply.code != 354:
         return Trouble(reason="reply", reply=f"{reply.code} {reply.message}")
     await before_dot()
-    reply = await _send_content(client, content)
-    return _judged(reply.code, reply.message)
+    return await _send_content(client, content)
 
 
-async def _send_content(client: aiosmtplib.SMTP, content: bytes) -> aiosmtplib.SMTPResponse:
+async def _send_content(client: aiosmtplib.SMTP, content: bytes) -> Awaitable[aiosmtplib.SMTPResponse]:
+    """Write *content* with its final dot and return the reply to come."""
     protocol = client.protocol
     if protocol is None:
         raise aiosmtplib.SMTPServerDisconnected("the connection is gone")
     # The library's own DATA cannot wait between 354 and the content, and does not say which of the two was refused.
     protocol._response_pending = True  # noqa: SLF001 - its execute_command does the same before each write
-    protocol.write(stuffed(content))
-    return await protocol.read_response(timeout=DOT_SECONDS)
+    if len(content) <= SMALL:
+        protocol.write(stuffed(content))
+        return protocol.read_response(timeout=None)
+    reading = asyncio.create_task(protocol.read_response(timeout=None))
+    reading.add_done_callback(lambda task: task.cancelled() or task.exception())
+    try:
+        if not await _write(protocol, content, reading):
+            # Its words count, if it said some; the rest of the content can only be kept back by hanging up.
+            await asyncio.wait({reading}, timeout=COMMAND_SECONDS)
+            client.close()
+    except BaseException:
+        reading.cancel()
+        raise
+    return reading
+
+
+async def _write(protocol: SMTPProtocol, content: bytes, reading: asyncio.Task[aiosmtplib.SMTPResponse]) -> bool:
+    """Write as fast as the upstream takes it; false when it answered, or was gone, before the end."""
+    for piece in pieces(content):
+        try:
+            protocol.write(piece)
+        except aiosmtplib.SMTPServerDisconnected:
+            return False
+        taken = asyncio.ensure_future(protocol._drain_helper())  # noqa: SLF001 - the library has no other drain
+        try:
+            done, _ = await asyncio.wait({taken, reading}, timeout=BLOCK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            taken.cancel()
+        if not done:
+            raise TimeoutError
+        if reading in done or taken.exception() is not None:
+            return False
+    return True
 
 
 def stuffed(content: bytes) -> bytes:
-    """Return *content* as it follows a 354: dot-stuffed (RFC 5321 4.5.2), ended by CRLF.CRLF."""
-    body = content.replace(b"\r\n.", b"\r\n..")
-    if body.startswith(b"."):
-        body = b"." + body
-    return body + (b".\r\n" if not body or body.endswith(b"\r\n") else b"\r\n.\r\n")
+    """Return *content* as it follows a 354, in one piece."""
+    return b"".join(pieces(content))
 
 
 def _judged(code: int, text: str) -> Outcome:
@@ -268,9 +329,14 @@ def _label(outcome: Outcome) -> str:
             return f"trouble_{outcome.reason}"
 
 
-async def _hang_up(line: _Line, *, politely: bool) -> None:
-    CONNECTIONS.dec()
-    if politely:
+async def _take_leave(line: _Line) -> None:
+    try:
         with contextlib.suppress(aiosmtplib.SMTPException, OSError):
-            await line.client.quit(timeout=5)
+            await line.client.quit(timeout=_QUIT_SECONDS)
+    finally:
+        _cut(line)
+
+
+def _cut(line: _Line) -> None:
+    CONNECTIONS.dec()
     line.client.close()

@@ -13,7 +13,7 @@ from ledger.store import Ledger, open_ledger
 from relay.forward import Forwarder, Upstream
 from relay.inject import Profile
 from relay.intake import Submission
-from relay.notify import notice_of
+from relay.notify import Notifier
 from relay.pipeline import Pipeline
 from relay.queue import Queue
 from relay.settings import RelaySettings
@@ -40,6 +40,7 @@ class Relay:
             strip=(),
             hostname="relay.example.com",
         )
+        self.notifier = Notifier(upstream=upstream.name)
         self.refused: list[tuple[str, Verdict]] = []
         self.has_room = True
         self.pipeline = Pipeline(
@@ -51,22 +52,21 @@ class Relay:
             keyring=self.keyring,
             profile=self.profile,
             has_room=lambda _: self.has_room,
-            on_refused=self._on_refused,
+            tell=self._tell,
         )
+        self.notifier.acceptor = self.pipeline
         self.queue = Queue(
             ledger=self.mail,
             forwarder=self.forwarder,
             settings=settings,
             ams_headers=("X-Id-Mail",),
             keyring=self.keyring,
-            on_refused=self._on_refused,
+            tell=self._tell,
         )
 
-    async def _on_refused(self, draft: Draft, refused: Sequence[tuple[str, Verdict]]) -> None:
+    def _tell(self, draft: Draft, refused: Sequence[tuple[str, Verdict]]) -> None:
         self.refused += refused
-        notice = notice_of(draft, refused, upstream=self.forwarder.upstream_name, now=datetime.now(UTC))
-        if notice is not None:
-            await self.pipeline.accept(notice)
+        self.notifier.tell(draft, refused)
 
     async def statuses(self) -> list[str]:
         """Return the state of every message, oldest first."""
@@ -96,6 +96,7 @@ async def relaying(
         finally:
             await relay.queue.close(patience=5.0)
             await relay.pipeline.close(patience=5.0)
+            await relay.notifier.close(patience=5.0)
             await relay.forwarder.close(patience=5.0)
             await relay.mail.close()
 

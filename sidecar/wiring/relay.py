@@ -1,10 +1,10 @@
 """The relay's process: mail in, and the queue."""
 
 import asyncio
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -14,14 +14,13 @@ from ledger.mail import MailLedger
 from ledger.store import UNAVAILABLE, open_ledger
 from relay import passwords, server, upstream_address
 from relay.capture import CaptureUpstream
-from relay.forward import Forwarder, Upstream
+from relay.forward import DOUBTS, Forwarder, Upstream
 from relay.inject import Profile
-from relay.notify import notice_of
+from relay.notify import Notifier
 from relay.pipeline import Pipeline
-from relay.queue import DOUBTS, Queue
+from relay.queue import Queue
 from relay.settings import RelaySettings
-from relay.stamp import Draft
-from relay.upstream import SmtpUpstream, Verdict
+from relay.upstream import SmtpUpstream
 from sidecar.addresses import parse_listen
 from sidecar.readiness import Readiness
 from sidecar.settings import injector_options
@@ -74,11 +73,7 @@ async def relay(context: Context) -> None:
         forwarder = Forwarder(where, mail)
         room = Room(settings.data_dir, cap=own.queue_max_bytes)
 
-        async def notify(draft: Draft, refused: Sequence[tuple[str, Verdict]]) -> None:
-            notice = notice_of(draft, refused, upstream=where.name, now=datetime.now(UTC))
-            if notice is not None and own.dsn != "off":
-                await pipeline.accept(notice)
-
+        notifier = Notifier(upstream=where.name)
         pipeline = Pipeline(
             ledger=mail,
             forwarder=forwarder,
@@ -88,7 +83,7 @@ async def relay(context: Context) -> None:
             keyring=keyring,
             profile=profile,
             has_room=room.has,
-            on_refused=notify,
+            tell=notifier.tell,
         )
         queue = Queue(
             ledger=mail,
@@ -96,48 +91,77 @@ async def relay(context: Context) -> None:
             settings=own,
             ams_headers=settings.ams.headers,
             keyring=keyring,
-            on_refused=notify,
+            tell=notifier.tell,
         )
+        if own.dsn != "off":
+            notifier.acceptor = pipeline
+        chores = Chores(mail, room, queue, in_hand=lambda: pipeline.in_hand | queue.in_hand)
         readiness = await stack.enter_async_context(alone(context, own.admin_listen, "postgresql"))
         front = await server.serve(pipeline, _server_settings(own, name), listeners=_listeners(own), reuse_port=True)
         log.info("relay_listening", listen=own.listen, upstream=where.name)
         context.ready()
-        async with background(lambda: _chores(mail, room, queue, readiness), lambda: queue.run(context.stopping)):
+        async with background(lambda: chores.run(readiness), lambda: queue.run(context.stopping)):
             await context.stopping.wait()
             readiness.drain()
-            # The door first, then all that came through it, at once.
+            # The door first, then all that came through it; each step has what the others left of the time.
+            clock = asyncio.get_running_loop().time
+            until = clock() + DRAIN_SECONDS
             await front.drain(seconds=DRAIN_SECONDS)
-            await asyncio.gather(queue.close(patience=DRAIN_SECONDS), pipeline.close(patience=DRAIN_SECONDS))
-            await forwarder.close(patience=DRAIN_SECONDS)
-            await mail.close()
+            for close in (queue.close, pipeline.close, notifier.close, forwarder.close):
+                await close(patience=max(1.0, until - clock()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(1.0, until - clock())):
+                    await mail.close()
 
 
-async def _chores(mail: MailLedger, room: Room, queue: Queue, readiness: Readiness) -> None:
-    """Take over what dead processes held, free what nobody needs, and look at the queue, for ever."""
-    clock = asyncio.get_running_loop().time
-    trusted_at = 0.0
-    while True:
-        try:
-            if clock() >= trusted_at:
-                await _take_over(mail)
-            await mail.free_bodies()
-            await room.look(mail)
-            await queue.observe()
-        except UNAVAILABLE as error:
-            # Everybody's lease may have run out meanwhile: they are given the time to renew it.
-            trusted_at = clock() + _TRUST_SECONDS
-            readiness.miss("postgresql", "does not answer")
-            log.warning("ledger_unavailable", error=type(error).__name__)
-        else:
-            readiness.have("postgresql")
-        await asyncio.sleep(_CHORES_SECONDS)
+class Chores:
+    """What a relay does beside mail: take over, find orphans, free what nobody needs, look at the queue."""
 
+    def __init__(self, mail: MailLedger, room: Room, queue: Queue, *, in_hand: Callable[[], set[int]]) -> None:
+        self._mail = mail
+        self._room = room
+        self._queue = queue
+        self._in_hand = in_hand
+        self._suspects: set[tuple[int, int]] = set()
 
-async def _take_over(mail: MailLedger) -> None:
-    queued, doubtful, refused = await mail.take_over()
-    if queued or refused:
-        log.warning("work_taken_over", queued=queued, doubtful=doubtful, refused=refused)
-        DOUBTS.inc(doubtful)
+    async def run(self, readiness: Readiness) -> None:
+        """Do them all, for ever."""
+        clock = asyncio.get_running_loop().time
+        # At the start, and after an outage, everybody's lease may have run out: they are given time to renew it.
+        trusted_at = clock() + _TRUST_SECONDS
+        while True:
+            try:
+                if clock() >= trusted_at:
+                    await self._take_over()
+                await self._find_orphans()
+                await self._mail.free_bodies()
+                await self._room.look(self._mail)
+                await self._queue.observe()
+            except UNAVAILABLE as error:
+                trusted_at = clock() + _TRUST_SECONDS
+                readiness.miss("postgresql", "does not answer")
+                log.warning("ledger_unavailable", error=type(error).__name__)
+            else:
+                readiness.have("postgresql")
+            await asyncio.sleep(_CHORES_SECONDS)
+
+    async def _take_over(self) -> None:
+        queued, doubtful, refused = await self._mail.take_over()
+        if queued or refused:
+            log.warning("work_taken_over", queued=queued, doubtful=doubtful, refused=refused)
+            DOUBTS.inc(doubtful)
+
+    async def _find_orphans(self) -> None:
+        """Let go of what the ledger says we have in hand and we have not: a commit whose answer was lost."""
+        held = await self._mail.held()
+        in_hand = self._in_hand()
+        strangers = [one for one in held if one.id not in in_hand]
+        # Seen twice: between its commit and our knowing of it a row is a stranger too.
+        orphans = [one for one in strangers if (one.id, one.turn) in self._suspects]
+        self._suspects = {(one.id, one.turn) for one in strangers}
+        if orphans:
+            log.warning("orphans_found", count=len(orphans))
+            await self._mail.put_back(orphans)
 
 
 def _upstream(own: RelaySettings, data_dir: Path, name: str) -> Upstream:

@@ -116,6 +116,7 @@ async def test_twenty_sessions_at_once_over_two_processes_are_one(scene: Scene) 
     recipient = "twenty@example.net"
     content = mail("twenty.1@mailer.example.com")
     gate = scene.sink.gate = asyncio.Event()
+    scene.sink.dots = asyncio.Semaphore(0)
     try:
         async with sessions(scene.target.smtp, SESSIONS) as clients:
             relays = scene.target.processes("relay")
@@ -178,6 +179,7 @@ async def test_a_connection_cut_after_the_final_dot_changes_nothing(scene: Scene
     recipient = "cut.after@example.net"
     content = mail("cut.after.1@mailer.example.com")
     gate = scene.sink.gate = asyncio.Event()
+    scene.sink.dots = asyncio.Semaphore(0)
     try:
         mailer = await _connect(scene.target.smtp)
         await mailer.begin(f"<{recipient}>".encode(), sender=b"<bounce@shop.example.com>")

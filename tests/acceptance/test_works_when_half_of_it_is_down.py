@@ -151,7 +151,7 @@ async def test_without_redis_hits_are_kept_and_mail_flows(scene: Scene, eventual
     await eventually(lambda: scene.engaged(key), timeout=RECOVERY)
 
     async def healed() -> bool:
-        return (await ready(scene.target.http))[1]["degraded"] == []
+        return bool((await ready(scene.target.http))[1]["degraded"] == [])
 
     await eventually(healed, timeout=RECOVERY)
     await eventually(lambda: _heard_all(scene, name), timeout=RECOVERY)
@@ -184,7 +184,7 @@ async def test_without_postgresql_hits_are_answered_and_recorded_later(
 
     async with away(scene.target, "postgresql", how=how):
         await engage(ours)
-        await eventually(missing, timeout=30)
+        await eventually(missing, timeout=15)
         assert (await ready(scene.target.http))[0] == 200
     await eventually(ready_again, timeout=RECOVERY)
     await eventually(lambda: scene.engaged(key), timeout=RECOVERY)

@@ -87,6 +87,7 @@ async def test_one_refused_of_two_is_250_and_told_to_the_sender(database_url: st
         reply = await relay.pipeline.accept(submission("bad@example.net", "good@example.net"))
         assert reply.code == 250
         assert [who for who, _ in relay.refused] == ["bad@example.net"]
+        await relay.notifier.close(patience=5.0)
         (notice,) = [kept for kept in sink.kept if kept.sender == ""]
         assert notice.recipient == "bounce@shop.example"
         assert b"Final-Recipient: rfc822; bad@example.net" in notice.content
@@ -170,7 +171,7 @@ async def test_what_a_dead_process_held_is_sent_again(database_url: str, eventua
         async with relay.ledger.session() as session:
             await session._connection.execute("UPDATE delivery SET next_at = now()")
         (due,) = await relay.mail.claim(10)
-        await relay.mail.mark_dot(due.id)
+        await relay.mail.mark_dot(due.id, due.turn)
         async with relay.ledger.session() as session:
             await session._connection.execute("UPDATE process SET lease_until = now() - interval '1 second'")
         assert await relay.mail.take_over() == (1, 1, 0)
