@@ -5,7 +5,7 @@ import hmac
 from collections.abc import Sequence
 from datetime import date
 
-from ledger.store import Ledger
+from ledger.store import Ledger, Session
 
 #: Seconds after its last sign of life that a process's work is taken over.
 LEASE_SECONDS = 45.0
@@ -21,19 +21,19 @@ def fingerprint(secret: bytes) -> str:
 
 
 async def register(ledger: Ledger, role: str) -> int:
-    """Enter this process and return its id; keep it alive with `renew`."""
+    """Enter this process and return its id; keep it alive with `renew`, under the same *role*."""
     row = await ledger.fetchrow("register_process", role, LEASE_SECONDS)
     assert row is not None, "INSERT … RETURNING gives a row"  # noqa: S101 - tells mypy what SQL promises
     return int(row["id"])
 
 
-async def renew(ledger: Ledger, process: int) -> None:
-    """Extend the lease."""
-    await ledger.execute("renew_process", process, LEASE_SECONDS)
+async def renew(ledger: Ledger | Session, process: int, role: str) -> None:
+    """Extend the lease; a process that was forgotten comes back under its id."""
+    await ledger.execute("renew_process", process, LEASE_SECONDS, role)
 
 
 async def leave(ledger: Ledger, process: int) -> None:
-    """End the lease at once."""
+    """End the lease at once, and give back every lease with a name; nobody may renew it any more."""
     await ledger.execute("leave_process", process)
 
 
@@ -47,9 +47,19 @@ async def give_lease(ledger: Ledger, name: str, process: int) -> None:
     await ledger.execute("give_lease", name, process)
 
 
-async def make_partitions(ledger: Ledger, today: date) -> None:
-    """Make the partitions that the coming days need."""
-    await ledger.execute("make_partitions", today)
+async def my_turn(ledger: Ledger, name: str, process: int, seconds: float) -> bool:
+    """Tell whether the chore *name*, which one process does for all, is ours for the next *seconds*.
+
+    Who asks again within that time keeps it, so let it be a few times what lies between two turns: that is how long
+    the chore rests when its process dies.
+    """
+    return await take_lease(ledger, f"chore:{name}", process, seconds)
+
+
+async def make_partitions(ledger: Ledger, today: date) -> bool:
+    """Make the partitions that the coming days need, drop spent ones; false when it has to be tried again."""
+    row = await ledger.fetchrow("make_partitions", today)
+    return row is not None and bool(row["done"])
 
 
 async def forget_the_past(ledger: Ledger) -> None:

@@ -10,11 +10,14 @@ VALUES ($1, now() + make_interval(secs => $2))
 RETURNING id;
 
 -- name: renew_process
--- Extend a process's lease to $2 seconds from now, also one that ran out while PostgreSQL could not be reached.
-UPDATE process SET lease_until = now() + make_interval(secs => $2) WHERE id = $1;
+-- Extend a process's lease to $2 seconds from now, also one that ran out, or was forgotten, while it could not be renewed.
+INSERT INTO process (id, role, lease_until) OVERRIDING SYSTEM VALUE
+VALUES ($1, $3, now() + make_interval(secs => $2))
+ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until;
 
 -- name: leave_process
--- End a process's lease at once, so that nobody waits for it to run out.
+-- End a process's lease, and those with a name that it holds, at once: nobody has to wait for them to run out.
+WITH given AS (DELETE FROM lease WHERE owner = $1)
 UPDATE process SET lease_until = now() WHERE id = $1;
 
 -- name: take_lease
@@ -43,7 +46,8 @@ INSERT INTO keyring (purpose, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHIN
 
 -- name: make_partitions
 -- Make the partitions of bodies (days) and events (months) that are needed next, drop spent ones; twice is once.
-SELECT make_partitions($1::date);
+-- False when somebody stood in the way: try again later.
+SELECT make_partitions($1::date) AS done;
 
 -- name: forget_processes
 -- Forget processes that ended long ago and hold nothing.
@@ -346,8 +350,15 @@ WITH gone AS (
 SELECT message FROM moved;
 
 -- name: free_bodies
--- Free the bodies that no queued message needs any more.
-DELETE FROM body b WHERE NOT EXISTS (SELECT FROM delivery d WHERE d.body = b.id AND d.body_day = b.day);
+-- Free up to 2000 of the oldest bodies that no queued message needs any more, none from the last minute.
+WITH unneeded AS MATERIALIZED (
+    SELECT b.day, b.id FROM body b
+    WHERE NOT EXISTS (SELECT FROM delivery d WHERE d.body = b.id)
+    ORDER BY b.day, b.id LIMIT 2000
+)
+DELETE FROM body b USING unneeded u
+WHERE b.day = u.day AND b.id = u.id AND b.stored_at < now() - interval '1 minute'
+RETURNING b.id;
 
 -- name: stored_bytes
 -- The octets that queued bodies take.
@@ -355,10 +366,12 @@ SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint AS octets
 FROM pg_inherits WHERE inhparent = 'body'::regclass;
 
 -- name: queue_depth
--- How many messages wait, and since when the oldest does.
-SELECT count(*)::bigint AS waiting, extract(epoch FROM now() - min(m.accepted_at))::float8 AS oldest_seconds
-FROM delivery d JOIN message m ON m.id = d.message
-WHERE d.status IN ('queued', 'sending');
+-- How many messages wait, and since when the first of them does.
+WITH waiting AS (
+    SELECT count(*)::bigint AS messages, min(message) AS first FROM delivery WHERE status IN ('queued', 'sending')
+)
+SELECT w.messages AS waiting, extract(epoch FROM now() - m.accepted_at)::float8 AS oldest_seconds
+FROM waiting w LEFT JOIN message m ON m.id = w.first;
 
 -- name: remember_profile
 -- Remember what rendering depends on, by digest.

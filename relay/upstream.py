@@ -294,6 +294,8 @@ async def _send_content(client: aiosmtplib.SMTP, content: bytes) -> Awaitable[ai
 async def _write(protocol: SMTPProtocol, content: bytes, reading: asyncio.Task[aiosmtplib.SMTPResponse]) -> bool:
     """Write as fast as the upstream takes it; false when it answered, or was gone, before the end."""
     for piece in pieces(content):
+        if reading.done():
+            return False
         try:
             protocol.write(piece)
         except aiosmtplib.SMTPServerDisconnected:
@@ -305,7 +307,7 @@ async def _write(protocol: SMTPProtocol, content: bytes, reading: asyncio.Task[a
             taken.cancel()
         if not done:
             raise TimeoutError
-        if reading in done or taken.exception() is not None:
+        if taken not in done or taken.exception() is not None:
             return False
     return True
 

@@ -31,6 +31,8 @@ class Sink:
         #: Awaited after the final dot and before its answer.
         self.gate: asyncio.Event | None = None
         self.dots = asyncio.Semaphore(0)
+        #: The recipients of the contents that arrived, accepted or not.
+        self.dotted: list[str] = []
         #: Awaited with a recipient before it is answered, and again with its content after the final dot.
         self.witness: Callable[[str, bytes | None], Awaitable[None]] | None = None
         self.extensions = ["SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
@@ -88,6 +90,7 @@ class Sink:
                 say("354 Go")
                 await writer.drain()
                 raw = (await reader.readuntil(b"\r\n.\r\n"))[:-3]
+                self.dotted.append(recipient)
                 self.dots.release()
                 if self.gate is not None:
                     await self.gate.wait()

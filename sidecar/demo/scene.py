@@ -2,46 +2,63 @@
 
 import asyncio
 import logging
-import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import aiohttp
-import msgspec
 
+from courier.settings import AmsSettings
+from relay.settings import RelaySettings
 from sidecar.addresses import parse_listen
 from sidecar.demo.acts import Stage, submit_campaign, watch_ams, watch_ledger, watch_mail, watch_recipients
 from sidecar.demo.recipients import Browser
 from sidecar.demo.story import Story
 from sidecar.keys import console_token
 from sidecar.logs import configure
-from sidecar.settings import CAPTURE, Settings, public_url
+from sidecar.settings import CAPTURE, ConsoleSettings, Settings, public_url
 from sidecar.standin_ams import StandinAms
 from sidecar.wiring.fleet import fleet
+from sidecar.wiring.ports import try_port
 from sidecar.wiring.role import RoleError
+from sidecar.wiring.stopping import run_until_stopped
+from tracker.settings import TrackerSettings
+
+#: The exit code of a demo that was stopped before its last act had ended.
+INTERRUPTED = 130
 
 _API_KEY = "demo-key"
 
 
 def play(settings: Settings, *, exit_when_done: bool) -> int:
-    """Play all acts; stay up until Ctrl-C unless *exit_when_done*. Returns 0 only if every step held."""
+    """Play all acts; stay up until Ctrl-C unless *exit_when_done*.
+
+    Returns 0 only if every step held, and `INTERRUPTED` when it was stopped before the last of them.
+    """
     configure("demo", level=logging.WARNING)
     story = Story()
     try:
-        asyncio.run(_play(settings, story, exit_when_done=exit_when_done))
+        whole = run_until_stopped(
+            lambda stopping, played: _play(settings, story, stopping, played, exit_when_done=exit_when_done)
+        )
     except (RoleError, OSError) as error:
         print(f"outrider demo: {error}", file=sys.stderr)  # noqa: T201 - the operator is looking
         return 1
-    return 0 if story.steps and not story.failures else 1
+    if story.failures:
+        return 1
+    return 0 if whole else INTERRUPTED
 
 
-async def _play(settings: Settings, story: Story, *, exit_when_done: bool) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+async def _play(
+    settings: Settings,
+    story: Story,
+    stopping: asyncio.Event,
+    played: Callable[[], None],
+    *,
+    exit_when_done: bool,
+) -> bool:
     began = time.monotonic()
     async with StandinAms(api_key=_API_KEY) as ams:
         own = _staged(settings, ams.url)
@@ -58,45 +75,37 @@ async def _play(settings: Settings, story: Story, *, exit_when_done: bool) -> No
                 mailing=int(time.time()),
                 now=datetime.now(UTC),
             )
-            acts = asyncio.create_task(_acts(stage, story))
-            waiter = asyncio.create_task(stopping.wait())
-            await asyncio.wait([acts, waiter], return_when=asyncio.FIRST_COMPLETED)
-            if not acts.done():
-                acts.cancel()
-                return
-            acts.result()
+            await _acts(stage, story)
+            played()
             _where_to_look(stage, story)
             if not exit_when_done:
                 story.tell("It stays up until Ctrl-C. What AMS receives from here on:")
                 await _tell_ams(stage, story, stopping)
-            waiter.cancel()
     story.chapter("Stopped; nothing of it runs any more.")
+    return True
 
 
 async def _acts(stage: Stage, story: Story) -> None:
-    replies = await submit_campaign(stage, story)
-    mail = watch_mail(stage, story, replies)
-    await watch_recipients(stage, story, mail)
-    await watch_ams(stage, story)
-    await watch_ledger(stage, story)
+    try:
+        replies = await submit_campaign(stage, story)
+        mail = watch_mail(stage, story, replies)
+        await watch_recipients(stage, story, mail)
+        await watch_ams(stage, story)
+        await watch_ledger(stage, story)
+    except Exception as error:  # noqa: BLE001 - whatever it is that did not hold, the story says so
+        story.check("the act could not go on", holds=False, seen=type(error).__name__)
 
 
 def _staged(settings: Settings, ams_url: str) -> Settings:
-    """Return the settings of the demo: what the operator said, on a stage of its own."""
-    replace = msgspec.structs.replace
+    """Return the settings of the demo: the operator's place and ports, and the defaults that the story is told of."""
     taken: set[int] = set()
     tracker = _free(settings.tracker.listen, taken)
-    return replace(
-        settings,
+    return Settings(
         data_dir=settings.data_dir / "demo",
-        database_url="",
-        redis_url="",
-        relay=replace(
-            settings.relay, listen=_free(settings.relay.listen, taken), listen_tls="", upstream=CAPTURE, workers=1
-        ),
-        tracker=replace(settings.tracker, listen=tracker, public_url=f"http://{tracker}"),
-        console=replace(settings.console, listen=_free(settings.console.listen, taken)),
-        ams=replace(settings.ams, url=ams_url, api_key=_API_KEY, interval=0.5),
+        relay=RelaySettings(listen=_free(settings.relay.listen, taken), upstream=CAPTURE, workers=1),
+        tracker=TrackerSettings(listen=tracker, public_url=f"http://{tracker}"),
+        console=ConsoleSettings(listen=_free(settings.console.listen, taken)),
+        ams=AmsSettings(url=ams_url, api_key=_API_KEY, interval=0.5),
     )
 
 
@@ -106,14 +115,12 @@ def _free(listen: str, taken: set[int]) -> str:
     for candidate in (port, 0):
         if candidate in taken:
             continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", candidate))
-            except OSError:
-                continue
-            found = probe.getsockname()[1]
-            taken.add(found)
-            return f"127.0.0.1:{found}"
+        try:
+            found = try_port(socket.AF_INET, ("127.0.0.1", candidate))
+        except OSError:
+            continue
+        taken.add(found)
+        return f"127.0.0.1:{found}"
     raise OSError("no free port on 127.0.0.1")
 
 

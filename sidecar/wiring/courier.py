@@ -9,7 +9,7 @@ import structlog
 from courier.consume import run_recorder
 from courier.deliver import run_deliverer
 from ledger.campaigns import fold_counts
-from ledger.processes import forget_the_past
+from ledger.processes import forget_the_past, my_turn
 from ledger.store import UNAVAILABLE, Ledger, open_ledger
 from sidecar.wiring.presence import Context, alone, background, present
 
@@ -36,7 +36,10 @@ async def courier(context: Context) -> None:
                 else:
                     readiness.have(need)
 
-        async with background(lambda: _fold(ledger), lambda: _forget(ledger)), asyncio.TaskGroup() as group:
+        async with (
+            background(lambda: _fold(ledger, process), lambda: _forget(ledger, process)),
+            asyncio.TaskGroup() as group,
+        ):
             group.create_task(
                 run_recorder(
                     settings.redis_url,
@@ -55,17 +58,19 @@ async def courier(context: Context) -> None:
             readiness.drain()
 
 
-async def _fold(ledger: Ledger) -> None:
+async def _fold(ledger: Ledger, process: int) -> None:
     """Fold the appended counts, for ever."""
     while True:
         with contextlib.suppress(*UNAVAILABLE):
-            await fold_counts(ledger)
+            if await my_turn(ledger, "fold", process, 3 * _FOLD_SECONDS):
+                await fold_counts(ledger)
         await asyncio.sleep(_FOLD_SECONDS)
 
 
-async def _forget(ledger: Ledger) -> None:
+async def _forget(ledger: Ledger, process: int) -> None:
     """Drop what only the past needed, for ever."""
     while True:
         with contextlib.suppress(*UNAVAILABLE):
-            await forget_the_past(ledger)
+            if await my_turn(ledger, "forget", process, _FORGET_SECONDS):
+                await forget_the_past(ledger)
         await asyncio.sleep(_FORGET_SECONDS)

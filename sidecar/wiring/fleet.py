@@ -6,9 +6,8 @@ The command is the parent of everything: it starts, restarts and stops, and when
 import asyncio
 import os
 import shutil
-import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ import structlog
 
 from sidecar.logs import configure
 from sidecar.settings import Settings, relay_workers
+from sidecar.wiring.ports import claimed
 from sidecar.wiring.role import Role, RoleError
+from sidecar.wiring.stopping import run_until_stopped
 
 log = structlog.get_logger()
 
@@ -31,11 +32,13 @@ async def fleet(
 ) -> AsyncIterator[Settings]:
     """Run servers and roles for the time of the block, and yield the settings they run with.
 
-    *quiet* members log warnings and worse only.
+    *quiet* members log warnings and worse only. Raises `RoleError` when a part of it cannot start.
     """
-    metrics = _metrics_directory(settings.data_dir)
-    members = [Role(role, metrics, quiet=quiet) for role in roles or _all_roles(settings)]
+    parts = roles or _all_roles(settings)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(claimed(_listens(settings, parts)))
+        metrics = _metrics_directory(settings.data_dir)
+        members = [Role(role, metrics, quiet=quiet) for role in parts]
         stack.push_async_callback(_stop, members)
         # Their libraries load while ours do, and while the servers start.
         await asyncio.gather(*(member.load() for member in members))
@@ -59,6 +62,16 @@ def _metrics_directory(data_dir: Path) -> Path:
     return directory
 
 
+def _listens(settings: Settings, roles: Sequence[str]) -> Mapping[str, str]:
+    listens = {
+        "relay.listen": settings.relay.listen,
+        "relay.listen_tls": settings.relay.listen_tls,
+        "tracker.listen": settings.tracker.listen,
+        "console.listen": settings.console.listen,
+    }
+    return {name: text for name, text in listens.items() if text and name.partition(".")[0] in roles}
+
+
 def _all_roles(settings: Settings) -> list[str]:
     return ["courier", "console", "tracker", *(["relay"] * relay_workers(settings))]
 
@@ -80,19 +93,16 @@ def main(settings: Settings) -> int:
     """Run everything until SIGTERM or SIGINT, finish what was accepted, and return the exit code."""
     configure("run")
     try:
-        asyncio.run(_run(settings))
+        run_until_stopped(lambda stopping, up: _run(settings, stopping, up))
     except (RoleError, OSError) as error:
         print(f"outrider: {error}", file=sys.stderr)  # noqa: T201 - the operator is looking
         return 1
     return 0
 
 
-async def _run(settings: Settings) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+async def _run(settings: Settings, stopping: asyncio.Event, up: Callable[[], None]) -> None:
     async with fleet(settings) as full:
+        up()
         log.info(
             "outrider_is_up",
             smtp=full.relay.listen,

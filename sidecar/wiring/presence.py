@@ -24,6 +24,10 @@ DRAIN_SECONDS = 25.0
 
 _RENEW_SECONDS = 10.0
 
+# Between two looks at the partitions: when all were there, and when somebody stood in the way.
+_PARTITION_SECONDS = 600.0
+_PARTITION_AGAIN_SECONDS = 60.0
+
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What every role is given."""
@@ -47,24 +51,39 @@ def hostname(settings: Settings) -> str:
 async def present(ledger: Ledger, role: str) -> AsyncIterator[int]:
     """Be a process in the ledger for the time of the block, and yield its id."""
     process = await processes.register(ledger, role)
-    async with background(lambda: _keep(ledger, process)):
-        try:
+    try:
+        async with background(lambda: _renew(ledger, process, role), lambda: _make_partitions(ledger)):
             yield process
-        finally:
-            # Where this fails the lease runs out by itself.
-            with contextlib.suppress(*UNAVAILABLE):
+    finally:
+        # Nobody renews any more. Where this fails the lease runs out by itself.
+        with contextlib.suppress(*UNAVAILABLE):
+            async with asyncio.timeout(_RENEW_SECONDS):
                 await processes.leave(ledger, process)
 
 
-async def _keep(ledger: Ledger, process: int) -> None:
-    """Renew the lease and make the partitions ahead, for ever."""
+async def _renew(ledger: Ledger, process: int, role: str) -> None:
+    """Renew the lease, for ever, on a connection kept for it: nothing else that waits may make it run out."""
     while True:
         try:
-            await processes.renew(ledger, process)
-            await processes.make_partitions(ledger, datetime.now(UTC).date())
+            async with ledger.session() as session:
+                while True:
+                    async with asyncio.timeout(_RENEW_SECONDS):
+                        await processes.renew(session, process, role)
+                    await asyncio.sleep(_RENEW_SECONDS)
         except UNAVAILABLE as error:
             log.warning("ledger_unavailable", error=type(error).__name__)
-        await asyncio.sleep(_RENEW_SECONDS)
+            await asyncio.sleep(1.0)
+
+
+async def _make_partitions(ledger: Ledger) -> None:
+    """Make the partitions ahead, for ever."""
+    while True:
+        done = False
+        try:
+            done = await processes.make_partitions(ledger, datetime.now(UTC).date())
+        except UNAVAILABLE as error:
+            log.warning("ledger_unavailable", error=type(error).__name__)
+        await asyncio.sleep(_PARTITION_SECONDS if done else _PARTITION_AGAIN_SECONDS)
 
 
 @asynccontextmanager

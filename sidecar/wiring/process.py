@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import importlib
 import logging
-import signal
 import sys
 from collections.abc import Callable, Coroutine
 from types import ModuleType
@@ -20,6 +19,7 @@ from sidecar.keys import Keys, load_keys
 from sidecar.logs import configure
 from sidecar.settings import Settings
 from sidecar.wiring.presence import Context
+from sidecar.wiring.stopping import run_until_stopped
 
 log = structlog.get_logger()
 
@@ -43,12 +43,22 @@ def serve(role: str, settings: Settings, *, ready: Callable[[], None], alone: bo
 
         loop_factory = uvloop.new_event_loop
     try:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(_serve(role, settings, ready=ready, alone=alone))
+        run_until_stopped(
+            lambda stopping, up: _serve(role, settings, stopping, ready=_both(up, ready), alone=alone),
+            loop_factory=loop_factory,
+        )
     except (SchemaError, UnknownKeyError, OSError) as error:
         print(f"outrider {role}: {error}", file=sys.stderr)  # noqa: T201 - the operator is looking
         return 1
     return 0
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        first()
+        second()
+
+    return call
 
 
 def role_module(role: str) -> ModuleType:
@@ -56,31 +66,25 @@ def role_module(role: str) -> ModuleType:
     return importlib.import_module(f"sidecar.wiring.{role}")
 
 
-async def _serve(role: str, settings: Settings, *, ready: Callable[[], None], alone: bool) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+async def _serve(
+    role: str, settings: Settings, stopping: asyncio.Event, *, ready: Callable[[], None], alone: bool
+) -> None:
     settings.data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     keys = load_keys(settings)
     if alone and role in _LEDGER_ROLES:
-        await _prepare_when_up(settings, keys, stopping)
-    if stopping.is_set():
-        return
+        await _prepare_when_up(settings, keys)
     work: Callable[[Context], Coroutine[Any, Any, None]] = getattr(role_module(role), role)
     await work(Context(settings=settings, keys=keys, stopping=stopping, ready=ready, alone=alone))
 
 
-async def _prepare_when_up(settings: Settings, keys: Keys, stopping: asyncio.Event) -> None:
+async def _prepare_when_up(settings: Settings, keys: Keys) -> None:
     """Prepare the ledger; while PostgreSQL is away, wait for it."""
-    while not stopping.is_set():
+    while True:
         try:
             await prepare_ledger(settings.database_url, keys)
         except UNAVAILABLE as error:
             log.warning("ledger_unavailable", error=type(error).__name__)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_WAIT_SECONDS):
-                    await stopping.wait()
+            await asyncio.sleep(_WAIT_SECONDS)
         else:
             return
 

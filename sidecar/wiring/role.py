@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ log = structlog.get_logger()
 #: Seconds in which a process must say that it is ready, and in which it must have stopped.
 START_SECONDS, STOP_SECONDS = 60.0, 40.0
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 15.0
+
+#: A process that was up this long earned a quick restart again.
+_STEADY_SECONDS = 60.0
 
 
 class RoleError(Exception):
@@ -35,7 +39,6 @@ class Role:
         self._settings = b""
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._stopping = False
 
     async def load(self) -> None:
         """Start the process: it loads its libraries, and waits for the settings."""
@@ -61,7 +64,10 @@ class Role:
 
     async def stop(self) -> None:
         """Ask the process to finish and wait for it; past the time it is killed."""
-        self._stopping = True
+        if self._keeper is not None:
+            # First: it would start the process again.
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
         process = self._process
         if process is not None and process.returncode is None:
             process.terminate()
@@ -72,24 +78,39 @@ class Role:
                 log.error("role_killed", role=self.role)  # noqa: TRY400 - nothing to trace
                 process.kill()
                 await process.wait()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
 
     async def _keep(self) -> None:
-        pause = _FIRST_PAUSE
+        pause = _FIRST_PAUSE_SECONDS
         while self._process is not None:
+            since = time.monotonic()
             status = await self._process.wait()
-            if self._stopping:
-                return
-            from prometheus_client.multiprocess import mark_process_dead
-
-            # What it had open is open no more; what it had counted stays counted.
-            mark_process_dead(self._process.pid, str(self._metrics))  # type: ignore[no-untyped-call]  # it has no types
+            if time.monotonic() - since > _STEADY_SECONDS:
+                pause = _FIRST_PAUSE_SECONDS
             log.error("role_died", role=self.role, status=status, again_in_seconds=pause)
+            self._close_gauges(self._process.pid)
+            pause = await self._restart(pause)
+
+    async def _restart(self, pause: float) -> float:
+        """Start the process until it is ready, each time after a longer pause; return the next one."""
+        while True:
             await asyncio.sleep(pause)
-            await self.load()
-            pause = _FIRST_PAUSE if await self._settle() else min(pause * 2, _LONGEST_PAUSE)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            try:
+                await self.load()
+            except OSError as error:
+                # No memory or no descriptors for another process: that passes.
+                log.error("role_restart_failed", role=self.role, error=type(error).__name__, again_in_seconds=pause)  # noqa: TRY400 - nothing to trace
+            else:
+                if await self._settle():
+                    return pause
+                log.error("role_restart_failed", role=self.role, error="it ended", again_in_seconds=pause)
+
+    def _close_gauges(self, pid: int) -> None:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        # What it had open is open no more; what it had counted stays counted.
+        with contextlib.suppress(OSError):
+            mark_process_dead(pid, str(self._metrics))  # type: ignore[no-untyped-call]  # it has no types
 
     async def _settle(self) -> bool:
         process = self._process

@@ -14,6 +14,8 @@ OURSELVES, SOMEBODY = 1, 2
 def _known(**changes: object) -> Known:
     fields: dict[str, object] = {
         "id": 1,
+        "submission": None,
+        "turn": 1,
         "body_digest": b"same",
         "accepted_at": NOW - timedelta(seconds=10),
         "status": "sent",
