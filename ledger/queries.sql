@@ -350,11 +350,18 @@ WITH gone AS (
 SELECT message FROM moved;
 
 -- name: free_bodies
--- Free up to 2000 of the oldest bodies that no queued message needs any more, none from the last minute.
-WITH unneeded AS MATERIALIZED (
+-- Look at the next 2000 bodies, from the oldest on and round again; free those that no queued message needs, none from the last minute.
+WITH looked AS MATERIALIZED (
     SELECT b.day, b.id FROM body b
-    WHERE NOT EXISTS (SELECT FROM delivery d WHERE d.body = b.id)
+    WHERE (b.day, b.id) > ((SELECT day FROM body_sweep), (SELECT id FROM body_sweep))
     ORDER BY b.day, b.id LIMIT 2000
+), unneeded AS MATERIALIZED (
+    SELECT l.day, l.id FROM looked l WHERE NOT EXISTS (SELECT FROM delivery d WHERE d.body = l.id)
+), swept AS (
+    UPDATE body_sweep SET (day, id) = (
+        SELECT coalesce(max(last.day), '-infinity'), coalesce(max(last.id), 0)
+        FROM (SELECT day, id FROM looked ORDER BY day, id OFFSET 1999) last
+    )
 )
 DELETE FROM body b USING unneeded u
 WHERE b.day = u.day AND b.id = u.id AND b.stored_at < now() - interval '1 minute'

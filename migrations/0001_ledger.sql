@@ -134,6 +134,13 @@ CREATE TABLE body (
 ALTER TABLE body ALTER COLUMN content SET STORAGE EXTERNAL;
 CREATE TABLE body_default PARTITION OF body DEFAULT;
 
+-- How far the sweep that frees bodies has come. One row, so that a turn looks at no more than its bite.
+CREATE TABLE body_sweep (
+    day date NOT NULL,
+    id  bigint NOT NULL
+);
+INSERT INTO body_sweep VALUES ('-infinity', 0);
+
 -- The settings and key under which messages were rendered, by digest.
 CREATE TABLE render_profile (
     digest     bytea PRIMARY KEY,
@@ -267,7 +274,8 @@ BEGIN
         ORDER BY first, parent
     LOOP
         BEGIN
-            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING INDEXES)',
+            EXECUTE format(
+                'CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING INDEXES)',
                 missing.name, missing.parent);
             EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                 missing.parent, missing.name, missing.first, missing.next);

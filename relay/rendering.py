@@ -16,8 +16,8 @@ SMALL = 256 * 1024
 # Octets of large letters that are rendered and not yet written, in this process.
 _IN_FLIGHT = 128 * 1024 * 1024
 
-# Python runs one thread at a time: more of them would only keep the event loop waiting for its turn.
-_THREADS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="render")
+# Python runs one thread at a time: a second one would only keep the event loop waiting longer for its turn.
+_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="render")
 
 # Octets written between two looks at the event loop.
 _PIECE = 64 * 1024
@@ -39,7 +39,7 @@ class Share:
         """Return what *render* gives: from a thread when the letter is large."""
         if not self._octets:
             return render()
-        job = _THREADS.submit(render)
+        job = _THREAD.submit(render)
         work = asyncio.wrap_future(job)
         try:
             return await asyncio.shield(work)
@@ -103,7 +103,8 @@ def pieces(content: bytes) -> Iterator[bytes]:
     while start < len(content):
         end = start + _PIECE
         # A CR and its LF stay together, so that a dot needs no more than the two octets before it.
-        end += content[end - 1 : end] == b"\r"
+        while content[end - 1 : end] == b"\r":
+            end += 1
         piece = content[start:end].replace(b"\r\n.", b"\r\n..")
         if piece.startswith(b".") and (start == 0 or content[start - 2 : start] == b"\r\n"):
             piece = b"." + piece

@@ -25,7 +25,7 @@ class Story:
         """Say that *promise* was observed to hold, or that it was not; *seen* is the observation."""
         self.steps += 1
         self.failures += not holds
-        mark = self._coloured("ok  ", "32") if holds else self._coloured("FAIL", "31")
+        mark = self._coloured("ok  ", "32") if holds else self._coloured("FAIL ", "31")
         self._say(f"{mark}{promise}" + (f": {seen}" if seen else ""))
         return holds
 

@@ -22,7 +22,9 @@ log = structlog.get_logger()
 #: Seconds in which a role finishes what it has in hand.
 DRAIN_SECONDS = 25.0
 
+# Between two renewals, and how long one may take.
 _RENEW_SECONDS = 10.0
+_RENEW_PATIENCE = 10.0
 
 # Between two looks at the partitions: when all were there, and when somebody stood in the way.
 _PARTITION_SECONDS = 600.0
@@ -57,7 +59,7 @@ async def present(ledger: Ledger, role: str) -> AsyncIterator[int]:
     finally:
         # Nobody renews any more. Where this fails the lease runs out by itself.
         with contextlib.suppress(*UNAVAILABLE):
-            async with asyncio.timeout(_RENEW_SECONDS):
+            async with asyncio.timeout(_RENEW_PATIENCE):
                 await processes.leave(ledger, process)
 
 
@@ -67,7 +69,7 @@ async def _renew(ledger: Ledger, process: int, role: str) -> None:
         try:
             async with ledger.session() as session:
                 while True:
-                    async with asyncio.timeout(_RENEW_SECONDS):
+                    async with asyncio.timeout(_RENEW_PATIENCE):
                         await processes.renew(session, process, role)
                     await asyncio.sleep(_RENEW_SECONDS)
         except UNAVAILABLE as error:

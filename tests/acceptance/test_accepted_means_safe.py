@@ -22,7 +22,7 @@ from ledger.ids import key_bytes
 from tests.conftest import Eventually
 from tests.running import Outrider, descendants, is_running, short_directory
 
-ROUNDS = 20 if os.environ.get("OUTRIDER_TEST_SOAK") else 2
+ROUNDS = pytest.mark.parametrize("rounds", [2, pytest.param(15, marks=[pytest.mark.soak, pytest.mark.timeout(1200)])])
 
 
 _CHANCE = random.SystemRandom()
@@ -113,15 +113,16 @@ async def _all_accounted_for(target: Outrider, load: Load) -> bool:
 
 
 @pytest.mark.serial
-@pytest.mark.timeout(120 + 60 * ROUNDS)
+@pytest.mark.timeout(240)
+@ROUNDS
 async def test_kill_of_the_command_loses_nothing_and_leaves_nothing(
-    free_port: Callable[[], int], eventually: Eventually
+    rounds: int, free_port: Callable[[], int], eventually: Eventually
 ) -> None:
     """With kill -9 of `run`, under load, again and again: no process stays, and the next start has everything."""
     with short_directory() as data_dir:
         target = Outrider(data_dir, free_port, relay__retry_first="0.2")
         load = Load(target)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             await target.start()
             enough = load.more_than(40, 20)
             stopping = asyncio.Event()
@@ -139,8 +140,11 @@ async def test_kill_of_the_command_loses_nothing_and_leaves_nothing(
 
 
 @pytest.mark.serial
-@pytest.mark.timeout(120 + 60 * ROUNDS)
-async def test_kill_of_any_process_loses_nothing(free_port: Callable[[], int], eventually: Eventually) -> None:
+@pytest.mark.timeout(240)
+@ROUNDS
+async def test_kill_of_any_process_loses_nothing(
+    rounds: int, free_port: Callable[[], int], eventually: Eventually
+) -> None:
     """With kill -9 of whichever process, a server or a role: it comes back by itself, and nothing was lost."""
     with short_directory() as data_dir:
         target = Outrider(data_dir, free_port, relay__retry_first="0.2")
@@ -149,7 +153,7 @@ async def test_kill_of_any_process_loses_nothing(free_port: Callable[[], int], e
         stopping = asyncio.Event()
         running = asyncio.create_task(load.run(stopping))
         try:
-            for _ in range(ROUNDS * 2):
+            for _ in range(rounds * 2):
                 await eventually(load.more_than(20, 10), timeout=60)
                 victim = _CHANCE.choice(sorted(descendants(target.pid)))
                 with contextlib.suppress(ProcessLookupError):

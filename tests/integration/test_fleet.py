@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from sidecar.settings import Settings
 from sidecar.wiring import fleet, role
@@ -164,15 +165,8 @@ class TestKeeping:
         async with stand.running():
             stand.program.rename(stand.program.with_name("away"))
             os.kill(stand.started()[0], signal.SIGKILL)
-            failures = 0
-
-            async def tried() -> bool:
-                nonlocal failures
-                failures += 1
-                return failures > 10
-
-            await eventually(lambda: not is_running(stand.started()[0]))
-            await eventually(tried)
+            with structlog.testing.capture_logs() as said:
+                await eventually(lambda: [one["event"] for one in said].count("role_restart_failed") >= 3)
             stand.program.with_name("away").rename(stand.program)
             await eventually(lambda: len(stand.started()) == 2)
 
@@ -254,6 +248,24 @@ class TestStopping:
             assert b"Traceback" not in err
             assert b"outrider_is_up" not in err
             await eventually(lambda: not any(map(is_running, below)))
+
+    async def test_a_role_that_waits_for_its_ledger_stops_at_once(self, free_port: Callable[[], int]) -> None:
+        """Also in the middle of a connection that nobody answers."""
+        with short_directory() as data_dir, listening(port := free_port()) as silent:
+            keys = [f"keys.{name}=a key that is long enough to be one, {name}" for name in ("identity", "signing")]
+            doors = [f"relay.listen=127.0.0.1:{free_port()}", "relay.upstream=capture"]
+            words = [word for value in (*keys, *doors) for word in ("--set", value)]
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "sidecar", "relay", "--data-dir", str(data_dir), *words),
+                env=ENVIRONMENT
+                | {"DATABASE_URL": f"postgresql://one@127.0.0.1:{port}/one", "REDIS_URL": "redis://127.0.0.1:1"},
+                stderr=asyncio.subprocess.PIPE,
+            )
+            with await asyncio.wait_for(_accept(silent), 30):
+                process.terminate()
+                async with asyncio.timeout(10):
+                    _, err = await process.communicate()
+            assert process.returncode == 0, err
 
     async def test_being_told_again_and_again_changes_nothing(self, free_port: Callable[[], int]) -> None:
         """The stop in order goes on, and nobody is killed."""

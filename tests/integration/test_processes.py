@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeAlias
@@ -29,7 +29,9 @@ async def reading(pool: Pool, *tables: str) -> AsyncIterator[None]:
 
 async def partitions(pool: Pool) -> set[str]:
     """Return the names of all partitions."""
-    return {row[0] for row in await pool.fetch("SELECT relname::text FROM pg_class WHERE relispartition")}
+    return {
+        row[0] for row in await pool.fetch("SELECT relname::text FROM pg_class WHERE relispartition AND relkind = 'r'")
+    }
 
 
 async def lease_until(pool: Pool, process: int) -> datetime:
@@ -80,15 +82,17 @@ async def test_a_process_that_leaves_holds_nothing(
     async with open_ledger(database_url) as ledger:
         for _ in range(10):
             async with presence.present(ledger, "relay") as process:
-                entered = await lease_until(pool, process)
-                await eventually(lambda: _later(pool, process, entered))
+                await eventually(_later(pool, process, await lease_until(pool, process)))
                 assert await processes.my_turn(ledger, "sweep", process, 60)
                 assert not await processes.my_turn(ledger, "sweep", process + 1000, 60)
             assert await lease_until(pool, process) <= datetime.now(UTC)
 
 
-async def _later(pool: Pool, process: int, than: datetime) -> bool:
-    return await lease_until(pool, process) > than
+def _later(pool: Pool, process: int, than: datetime) -> Callable[[], Awaitable[bool]]:
+    async def asked() -> bool:
+        return await lease_until(pool, process) > than
+
+    return asked
 
 
 async def test_the_lease_is_renewed_whatever_else_waits(
@@ -100,8 +104,7 @@ async def test_the_lease_is_renewed_whatever_else_waits(
         async with presence.present(ledger, "relay") as process, ledger.session():
             waiting = asyncio.create_task(ledger.fetchrow("stored_bytes"))
             for _ in range(3):
-                before = await lease_until(pool, process)
-                await eventually(lambda: _later(pool, process, before))  # noqa: B023 - awaited in its own turn
+                await eventually(_later(pool, process, await lease_until(pool, process)))
         await waiting
 
 

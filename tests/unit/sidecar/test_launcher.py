@@ -25,35 +25,35 @@ BASE_PYTHON = str(getattr(sys, "_base_executable", sys.executable))
 HAS_PIP = subprocess.run([BASE_PYTHON, "-c", "import pip"], capture_output=True, check=False).returncode == 0
 
 CLI = """
-import json, os, sys, tiny
+import importlib.util, json, os, sys, tiny
 print(json.dumps({"args": sys.argv[1:], "cwd": os.getcwd(), "prefix": sys.prefix, "tiny": tiny.VERSION,
-                  "uid": os.getuid(), "json": json.__file__}))
+                  "uid": os.getuid(), "json": json.__file__, "tests": importlib.util.find_spec("proof") is not None}))
 """
 
 pytestmark = pytest.mark.timeout(180)
 
 
-def wheel(folder: Path, version: str) -> str:
-    """Make a wheel of the package `tiny` and return its requirement, hash and all."""
+def wheel(folder: Path, version: str, name: str = "tiny") -> str:
+    """Make a wheel of a small package and return its requirement, hash and all."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"tiny-{version}-py3-none-any.whl"
+    path = folder / f"{name}-{version}-py3-none-any.whl"
     files = {
-        "tiny.py": f"VERSION = {version!r}\n",
-        f"tiny-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n",
-        f"tiny-{version}.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{name}.py": f"VERSION = {version!r}\n",
+        f"{name}-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{name}-{version}.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = ""
     with zipfile.ZipFile(path, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
+        for file, text in files.items():
+            archive.writestr(file, text)
             digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
-            record += f"{name},sha256={digest},{len(text)}\n"
-        archive.writestr(f"tiny-{version}.dist-info/RECORD", f"{record}tiny-{version}.dist-info/RECORD,,\n")
-    return f"tiny=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+            record += f"{file},sha256={digest},{len(text)}\n"
+        archive.writestr(f"{name}-{version}.dist-info/RECORD", f"{record}{name}-{version}.dist-info/RECORD,,\n")
+    return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
 
 class Checkout:
-    """A checkout that holds the launcher, a lock and a CLI that says where it is."""
+    """A checkout that holds the launcher, its two locks and a CLI that says where it is."""
 
     def __init__(self, root: Path) -> None:
         self.root = root / "check out"
@@ -68,7 +68,17 @@ class Checkout:
         self.require(wheel(self.wheels, "1.0"))
 
     def require(self, line: str) -> None:
-        (self.root / "requirements-dev.lock").write_text(f"# a comment, as the real one has\n{line}")
+        """Let *line* be all that everything needs; the tests need the package `proof` too."""
+        self.lock.write_text(f"# a comment, as the real one has\n{line}")
+        self.tests_lock.write_text(line + wheel(self.wheels, "1.0", "proof"))
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "requirements-embedded.lock"
+
+    @property
+    def tests_lock(self) -> Path:
+        return self.root / "requirements-dev.lock"
 
     def environment(self, **more: str) -> dict[str, str]:
         return {
@@ -207,15 +217,70 @@ def test_changed_lock_and_moved_checkout_install_again(checkout: Checkout, quick
     assert json.loads(out)["prefix"] == str(checkout.root / ".venv")
 
 
+ONCE, ADDED = (
+    "outrider: installing the locked packages into .venv; this happens once",
+    "outrider: adding to .venv what the tests need; this happens once",
+)
+
+
+def test_the_tests_needs_come_on_top_when_they_are_first_run(checkout: Checkout, quick: dict[str, str]) -> None:
+    """What runs meanwhile keeps its environment, and nothing is installed twice."""
+    status, out, err = checkout.start("demo", env=quick)
+    assert (status, err.splitlines()) == (0, [ONCE])
+    assert not json.loads(out)["tests"]
+    before = checkout.root / ".venv" / "in use"
+    before.touch()
+    status, out, err = checkout.start("test", "quick", env=quick)
+    assert (status, err.splitlines()) == (0, [ADDED])
+    assert json.loads(out)["tests"]
+    for words in (["test"], ["demo"], []):
+        status, out, err = checkout.start(*words, env=quick)
+        assert (status, err) == (0, "")
+        assert json.loads(out)["args"] == words
+    assert before.exists()
+
+
+def test_an_environment_made_for_the_tests_serves_every_command(checkout: Checkout, quick: dict[str, str]) -> None:
+    """Their lock holds the other one; when it changes, each command makes what it needs itself."""
+    status, out, err = checkout.start("test", env=quick)
+    assert (status, err.splitlines()) == (0, [ONCE])
+    assert json.loads(out)["tests"]
+    assert checkout.start("demo", "test", env=quick)[2] == ""
+    checkout.require(wheel(checkout.wheels, "2.0"))
+    status, out, err = checkout.start("demo", env=quick)
+    assert (status, err.splitlines()) == (0, [ONCE])
+    said = json.loads(out)
+    assert (said["tiny"], said["tests"]) == ("2.0", False)
+
+
+def test_an_addition_that_failed_is_not_built_upon(checkout: Checkout, quick: dict[str, str]) -> None:
+    """Everything else goes on with what it has; the tests begin anew."""
+    right = checkout.tests_lock.read_text()
+    assert checkout.start("demo", env=quick)[0] == 0
+    checkout.tests_lock.write_text(checkout.lock.read_text() + f"proof==1.0 --hash=sha256:{'0' * 64}\n")
+    status, out, err = checkout.start("test", env=quick)
+    assert (status, out) == (1, "")
+    assert err.splitlines()[0] == ADDED
+    status, out, err = checkout.start("demo", env=quick)
+    assert (status, err) == (0, "")
+    litter = checkout.root / ".venv" / "litter"
+    litter.touch()
+    checkout.tests_lock.write_text(right)
+    status, out, err = checkout.start("test", env=quick)
+    assert (status, err.splitlines()) == (0, [ONCE])
+    assert json.loads(out)["tests"]
+    assert not litter.exists()
+
+
 def test_wrong_hash_is_refused(checkout: Checkout, quick: dict[str, str]) -> None:
     """What an index serves under the right name is not trusted for it."""
-    right = (checkout.root / "requirements-dev.lock").read_text()
+    right = checkout.lock.read_text()
     checkout.require(f"tiny==1.0 --hash=sha256:{'0' * 64}\n")
     status, out, err = checkout.start(env=quick)
     assert (status, out) == (1, "")
     assert "HASHES" in err
     assert err.splitlines()[-1].startswith("outrider: the installation failed")
-    (checkout.root / "requirements-dev.lock").write_text(right)
+    checkout.lock.write_text(right)
     assert checkout.start(env=quick)[0] == 0
 
 
