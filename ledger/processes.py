@@ -8,7 +8,7 @@ from datetime import date
 from ledger.store import Ledger, Session
 
 #: Seconds after its last sign of life that a process's work is taken over.
-LEASE_SECONDS = 45.0
+LEASE_SECONDS = 35.0
 
 
 class UnknownKeyError(Exception):

@@ -11,7 +11,8 @@ import structlog
 
 from injector.tokens import Keyring
 from ledger.mail import MailLedger
-from ledger.store import UNAVAILABLE, open_ledger
+from ledger.processes import my_turn
+from ledger.store import UNAVAILABLE, Ledger, open_ledger
 from relay import passwords, server, upstream_address
 from relay.capture import CaptureUpstream
 from relay.forward import DOUBTS, Forwarder, Upstream
@@ -35,7 +36,8 @@ CAPTURE_DIRECTORY = "capture"
 _FREE_FLOOR = 256 * 1024 * 1024
 
 _CHORES_SECONDS = 5.0
-_TRUST_SECONDS = 25.0
+_TRUST_SECONDS = 20.0
+_TURN_SECONDS = 15.0
 
 
 class Room:
@@ -95,7 +97,7 @@ async def relay(context: Context) -> None:
         )
         if own.dsn != "off":
             notifier.acceptor = pipeline
-        chores = Chores(mail, room, queue, in_hand=lambda: pipeline.in_hand | queue.in_hand)
+        chores = Chores(ledger, mail, room, queue, in_hand=lambda: pipeline.in_hand | queue.in_hand)
         readiness = await stack.enter_async_context(alone(context, own.admin_listen, "postgresql"))
         front = await server.serve(pipeline, _server_settings(own, name), listeners=_listeners(own), reuse_port=True)
         log.info("relay_listening", listen=own.listen, upstream=where.name)
@@ -117,7 +119,10 @@ async def relay(context: Context) -> None:
 class Chores:
     """What a relay does beside mail: take over, find orphans, free what nobody needs, look at the queue."""
 
-    def __init__(self, mail: MailLedger, room: Room, queue: Queue, *, in_hand: Callable[[], set[int]]) -> None:
+    def __init__(
+        self, ledger: Ledger, mail: MailLedger, room: Room, queue: Queue, *, in_hand: Callable[[], set[int]]
+    ) -> None:
+        self._ledger = ledger
         self._mail = mail
         self._room = room
         self._queue = queue
@@ -131,12 +136,13 @@ class Chores:
         trusted_at = clock() + _TRUST_SECONDS
         while True:
             try:
-                if clock() >= trusted_at:
+                if clock() >= trusted_at and await self._is_our_turn("take_over"):
                     await self._take_over()
                 await self._find_orphans()
-                await self._mail.free_bodies()
+                if await self._is_our_turn("queue"):
+                    await self._mail.free_bodies()
+                    await self._queue.observe()
                 await self._room.look(self._mail)
-                await self._queue.observe()
             except UNAVAILABLE as error:
                 trusted_at = clock() + _TRUST_SECONDS
                 readiness.miss("postgresql", "does not answer")
@@ -144,6 +150,10 @@ class Chores:
             else:
                 readiness.have("postgresql")
             await asyncio.sleep(_CHORES_SECONDS)
+
+    async def _is_our_turn(self, chore: str) -> bool:
+        """Tell whether this relay does what one of them is enough for."""
+        return await my_turn(self._ledger, chore, self._mail.process, _TURN_SECONDS)
 
     async def _take_over(self) -> None:
         queued, doubtful, refused = await self._mail.take_over()
