@@ -81,7 +81,7 @@ _ATTRIBUTE_ESCAPES = str.maketrans(
     {"&": "&amp;", '"': "&quot;", "<": "&lt;", ">": "&gt;", "\t": "&#9;", "\n": "&#10;", "\r": "&#13;"}
 )
 # What is labelled so is read as windows-1252 by every browser (WHATWG Encoding 4.2).
-_WINDOWS_1252_LABELS = frozenset({"ascii", "iso8859-1"})
+_WINDOWS_1252_LABELS = frozenset({"iso8859-1"})
 # Codecs that are no charsets of mail: they read more into plain ASCII than ASCII.
 _NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "utf-7", "undefined"})
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 import structlog
 
 from ledger.store import REFUSED_VALUE, UNAVAILABLE
+from ledger.waiting import within
 
 log = structlog.get_logger()
 
@@ -14,13 +15,13 @@ T = TypeVar("T")
 
 
 async def patiently(work: Callable[[], Awaitable[T]], *, seconds: float) -> T:
-    """Do *work*, again and again while PostgreSQL is away; raise its last error after *seconds*."""
+    """Do *work*, again and again while PostgreSQL is away; raise its last error after *seconds*, also when it hangs."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
     wait = 0.05
     while True:
         try:
-            return await work()
+            return await within(deadline - clock(), work)
         except UNAVAILABLE:
             if clock() + wait > deadline:
                 raise

@@ -39,7 +39,7 @@ async def embedded(
         raise RuntimeError("the servers die with the thread that started them: start them from the main thread")
     async with AsyncExitStack() as stack:
         try:
-            place = stack.enter_context(occupied(data_dir))
+            place = stack.enter_context(occupied(data_dir, servers=postgres or valkey))
             database_url = redis_url = ""
             if postgres:
                 database_url = await stack.enter_async_context(postgres_running(place, durable=durable))

@@ -79,9 +79,12 @@ def _write(path: Path, text: str, account: Account | None = None) -> str:
 
 
 @contextmanager
-def occupied(data_dir: Path) -> Iterator[Place]:
-    """Prepare *data_dir* and hold it for the time of the block; a second holder is refused."""
-    account = server_account()
+def occupied(data_dir: Path, *, servers: bool = True) -> Iterator[Place]:
+    """Prepare *data_dir* and hold it for the time of the block; a second holder is refused.
+
+    Without *servers* of our own nobody but us has to reach into it.
+    """
+    account = server_account() if servers else None
     home = _prepare(data_dir, account)
     with os.fdopen(os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
         _take(lock, home)

@@ -7,6 +7,7 @@ import structlog
 from aiohttp import web
 
 from ledger.store import UNAVAILABLE, Ledger, open_ledger
+from ledger.waiting import within
 from sidecar.addresses import parse_listen
 from sidecar.console.app import make_console
 from sidecar.keys import console_token
@@ -51,8 +52,7 @@ async def _look(ledger: Ledger, readiness: Readiness) -> None:
     """Report whether PostgreSQL answers, for ever."""
     while True:
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                await ledger.fetchrow("keyring_fingerprints", "identity")
+            await within(_LOOK_SECONDS, lambda: ledger.fetchrow("keyring_fingerprints", "identity"))
         except UNAVAILABLE:
             readiness.miss("postgresql", "does not answer")
         else:

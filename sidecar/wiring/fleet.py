@@ -96,7 +96,7 @@ def main(settings: Settings) -> int:
         run_until_stopped(lambda stopping, up: _run(settings, stopping, up))
     except (RoleError, OSError) as error:
         print(f"outrider: {error}", file=sys.stderr)  # noqa: T201 - the operator is looking
-        return 1
+        return getattr(error, "code", 1)
     return 0
 
 

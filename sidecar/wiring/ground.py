@@ -39,7 +39,9 @@ async def ground(settings: Settings, *, metrics: Path) -> AsyncIterator[Settings
             )
             await _prepare(full)
             yield full
-    except (EmbeddedError, KeyFileError, SchemaError, UnknownKeyError) as error:
+    except (KeyFileError, UnknownKeyError) as error:
+        raise RoleError(str(error), code=2) from error
+    except (EmbeddedError, SchemaError) as error:
         raise RoleError(str(error)) from error
 
 

@@ -15,7 +15,7 @@ from ledger import processes, schema
 from ledger.processes import UnknownKeyError
 from ledger.schema import SchemaError
 from ledger.store import UNAVAILABLE, open_ledger
-from sidecar.keys import Keys, load_keys
+from sidecar.keys import KeyFileError, Keys, load_keys
 from sidecar.logs import configure
 from sidecar.settings import Settings
 from sidecar.wiring.presence import Context
@@ -47,9 +47,9 @@ def serve(role: str, settings: Settings, *, ready: Callable[[], None], alone: bo
             lambda stopping, up: _serve(role, settings, stopping, ready=_both(up, ready), alone=alone),
             loop_factory=loop_factory,
         )
-    except (SchemaError, UnknownKeyError, OSError) as error:
+    except (SchemaError, UnknownKeyError, KeyFileError, OSError) as error:
         print(f"outrider {role}: {error}", file=sys.stderr)  # noqa: T201 - the operator is looking
-        return 1
+        return 2 if isinstance(error, UnknownKeyError | KeyFileError) else 1
     return 0
 
 

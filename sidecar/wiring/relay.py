@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ from injector.tokens import Keyring
 from ledger.mail import MailLedger
 from ledger.processes import my_turn
 from ledger.store import UNAVAILABLE, Ledger, open_ledger
+from ledger.waiting import within
 from relay import passwords, server, upstream_address
 from relay.capture import CaptureUpstream
 from relay.forward import DOUBTS, Forwarder, Upstream
@@ -38,6 +40,7 @@ _FREE_FLOOR = 256 * 1024 * 1024
 _CHORES_SECONDS = 5.0
 _TRUST_SECONDS = 20.0
 _TURN_SECONDS = 15.0
+_CHORES_LIMIT = 30.0
 
 
 class Room:
@@ -135,14 +138,9 @@ class Chores:
         # At the start, and after an outage, everybody's lease may have run out: they are given time to renew it.
         trusted_at = clock() + _TRUST_SECONDS
         while True:
+            trusted = clock() >= trusted_at
             try:
-                if clock() >= trusted_at and await self._is_our_turn("take_over"):
-                    await self._take_over()
-                await self._find_orphans()
-                if await self._is_our_turn("queue"):
-                    await self._mail.free_bodies()
-                    await self._queue.observe()
-                await self._room.look(self._mail)
+                await within(_CHORES_LIMIT, functools.partial(self._round, trusted=trusted))
             except UNAVAILABLE as error:
                 trusted_at = clock() + _TRUST_SECONDS
                 readiness.miss("postgresql", "does not answer")
@@ -150,6 +148,15 @@ class Chores:
             else:
                 readiness.have("postgresql")
             await asyncio.sleep(_CHORES_SECONDS)
+
+    async def _round(self, *, trusted: bool) -> None:
+        if trusted and await self._is_our_turn("take_over"):
+            await self._take_over()
+        await self._find_orphans()
+        if await self._is_our_turn("queue"):
+            await self._mail.free_bodies()
+            await self._queue.observe()
+        await self._room.look(self._mail)
 
     async def _is_our_turn(self, chore: str) -> bool:
         """Tell whether this relay does what one of them is enough for."""

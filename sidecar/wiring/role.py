@@ -26,7 +26,11 @@ _STEADY_SECONDS = 60.0
 
 
 class RoleError(Exception):
-    """A part of the fleet did not start."""
+    """A part of the fleet did not start; `code` is the command's exit code: 2 for a setting, 1 for the rest."""
+
+    def __init__(self, text: str, *, code: int = 1) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Role:

@@ -269,6 +269,7 @@ async def test_doubtful_mail_ends_too(database_url: str, eventually: Eventually)
         await eventually(failed)
         stopping.set()
         await worker
+        await relay.queue.close(patience=5.0)
         (told,) = relay.refused
         assert isinstance(told[1], Verdict)
         assert told[1].text.startswith("5.4.7")
