@@ -27,7 +27,7 @@ _BLOCK_MS = 500
 
 #: Milliseconds after which an entry that nobody acknowledged is taken over. PostgreSQL may have been away as long:
 #: two couriers that record the same hit leave one event.
-CLAIM_IDLE_MS = 60_000
+CLAIM_IDLE_MS = 20_000
 
 #: Milliseconds without a sign of life after which a reader's name is forgotten, once it holds nothing.
 FORGET_IDLE_MS = 3_600_000

@@ -4,6 +4,7 @@ The packages that carry them are located, never imported: their own helpers crea
 """
 
 import asyncio
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -84,8 +85,10 @@ def _postgres_candidates() -> Iterator[_Candidate]:
         yield _Candidate(path=path)
     for directory in os.get_exec_path():
         path = Path(directory, "postgres")
-        if path.is_file():
-            yield _Candidate(path=path.resolve())
+        # Somebody else's directory may stand on PATH, closed to us.
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                yield _Candidate(path=path.resolve())
 
 
 def _valkey_candidates() -> Iterator[_Candidate]:

@@ -9,6 +9,7 @@ import inspect
 import os
 import random
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,10 @@ import pytest
 import pytest_asyncio
 import redis.asyncio
 from hypothesis import settings as hypothesis_settings
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A loaded machine is no failed property; each test has its own time limit.
 hypothesis_settings.register_profile("outrider", deadline=None)

@@ -134,7 +134,8 @@ async def test_kill_of_the_command_loses_nothing_and_leaves_nothing(
             await eventually(_none_of(below), timeout=10)
         await target.start()
         try:
-            await eventually(lambda: _all_accounted_for(target, load), timeout=60)
+            # What a killed process held is taken over once its lease has run out.
+            await eventually(lambda: _all_accounted_for(target, load), timeout=100)
         finally:
             assert await target.stop() == 0
 
@@ -160,8 +161,7 @@ async def test_kill_of_any_process_loses_nothing(
                     os.kill(victim, signal.SIGKILL)
             stopping.set()
             await running
-            # What a killed relay held is taken over once its lease has run out.
-            await eventually(lambda: _all_accounted_for(target, load), timeout=90)
+            await eventually(lambda: _all_accounted_for(target, load), timeout=100)
         finally:
             stopping.set()
             await running
