@@ -38,18 +38,39 @@ async def fleet(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(claimed(_listens(settings, parts)))
         metrics = _metrics_directory(settings.data_dir)
-        members = [Role(role, metrics, quiet=quiet) for role in parts]
-        stack.push_async_callback(_stop, members)
+        members = [Role(role, metrics, quiet=quiet) for role in dict.fromkeys(parts)]
+        # One of each opens every door; who only shares the work joins when they are open.
+        sharers = [Role(role, metrics, quiet=quiet) for role in _repeated(parts)]
+        stack.push_async_callback(_stop, [*members, *sharers])
         # Their libraries load while ours do, and while the servers start.
         await asyncio.gather(*(member.load() for member in members))
         from sidecar.wiring.ground import ground
 
         async with ground(settings, metrics=metrics) as full:
+            joining: asyncio.Task[None] | None = None
             try:
                 await _all(*(member.start(full) for member in members))
+                joining = asyncio.create_task(_join(sharers, full))
                 yield full
             finally:
-                await _stop(members)
+                if joining is not None:
+                    joining.cancel()
+                    await asyncio.wait([joining])
+                await _stop([*members, *sharers])
+
+
+async def _join(sharers: Sequence[Role], settings: Settings) -> None:
+    """Start those who share the work; without one of them the others do it all."""
+    for sharer in sharers:
+        try:
+            await sharer.load()
+            await sharer.start(settings)
+        except (RoleError, OSError) as error:
+            log.error("role_did_not_join", role=sharer.role, error=type(error).__name__)  # noqa: TRY400 - told above
+
+
+def _repeated(roles: Sequence[str]) -> list[str]:
+    return [role for number, role in enumerate(roles) if number != roles.index(role)]
 
 
 def _metrics_directory(data_dir: Path) -> Path:
