@@ -201,15 +201,19 @@ class TestKeeping:
         await asyncio.sleep(2 * role._FIRST_PAUSE_SECONDS)
         assert stand.started() == started
 
-    async def test_the_doors_close_before_the_courier(self, stand: Stand) -> None:
+    async def test_the_doors_close_before_the_courier(self, stand: Stand, eventually: Eventually) -> None:
         """What comes in last must still find who carries it on."""
         names = ("courier", "console", "relay", "tracker", "relay")
-        stand.does(f'trap "echo ended >> {stand.folder}/ended-$$; exit 0" TERM\nwhile :; do sleep 0.01; done')
+        stand.does(
+            f'trap "echo ended >> {stand.folder}/ended-$$; exit 0" TERM\ntouch {stand.folder}/armed-$$\n'
+            "while :; do sleep 0.01; done"
+        )
         members = [Role(name, stand.folder, quiet=True) for name in names]
         for member in members:
             await member.load()
             await member.start(Settings(data_dir=stand.folder))
         pids = dict(zip(stand.started(), names, strict=True))
+        await eventually(lambda: len(list(stand.folder.glob("armed-*"))) == len(names))
         await fleet._stop(members)
         ended = sorted(stand.folder.glob("ended-*"), key=lambda path: path.stat().st_mtime_ns)
         order = [pids[int(path.name.removeprefix("ended-"))] for path in ended]
