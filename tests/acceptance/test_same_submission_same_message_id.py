@@ -115,6 +115,8 @@ async def test_twenty_sessions_at_once_over_two_processes_are_one(scene: Scene, 
     """All twenty are in flight before the upstream answers the first: all hear the same 250, one mail leaves."""
     recipient = "twenty@example.net"
     content = mail("twenty.1@mailer.example.com")
+    # The second relay joins when the doors are open.
+    await eventually(lambda: scene.target.log.read_text().count('"relay_listening"') >= 2, timeout=30)
     gate = scene.sink.gate = asyncio.Event()
     try:
         async with sessions(scene.target.smtp, SESSIONS) as clients:
