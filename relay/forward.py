@@ -15,9 +15,8 @@ from prometheus_client import Counter
 from ledger.ids import alias_digest
 from ledger.mail import NotOursError, Settlement
 from ledger.store import REFUSED_VALUE, UNAVAILABLE
-from ledger.waiting import within
 from providers.generic import reply_id
-from relay.patience import surely
+from relay.patience import patiently, surely
 from relay.upstream import BeforeDot, Letter, Outcome, Trouble, Verdict
 
 log = structlog.get_logger()
@@ -28,7 +27,8 @@ LATE_RESULTS = Counter("outrider_late_results_total", "Verdicts that had to wait
 DOUBTS = Counter("outrider_possible_duplicates_total", "Messages tried again although the upstream may have them.")
 
 
-# How long a mailer waits for a verdict to be recorded that the upstream has given.
+# How long a mailer waits for a verdict to be recorded that the upstream has given: if we die meanwhile, no 250 was said
+# of a message whose row does not know it.
 _SETTLE_SECONDS = 5.0
 
 
@@ -127,7 +127,7 @@ class Forwarder:
 
     async def _record(self, settlement: Settlement) -> None:
         try:
-            await within(_SETTLE_SECONDS, lambda: self._results.settle(settlement))
+            await patiently(lambda: self._results.settle(settlement), seconds=_SETTLE_SECONDS)
         except REFUSED_VALUE:
             raise
         except Exception as error:  # noqa: BLE001 - the upstream has decided, and that is never forgotten
