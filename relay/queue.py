@@ -23,7 +23,7 @@ from relay.inject import Profile, UrlMinter, decode_profile
 from relay.patience import surely
 from relay.settings import RelaySettings
 from relay.stamp import Addressed, Draft
-from relay.upstream import Letter, Outcome, Trouble, Verdict
+from relay.upstream import Letter, Outcome, Trouble, Verdict, label_of
 
 log = structlog.get_logger()
 
@@ -141,7 +141,7 @@ class Queue:
             outcome = Trouble(reason="error", doubtful=bool(dots))
         if isinstance(outcome, Trouble):
             outcome = await self._postponed(due, outcome)
-        RETRIES.labels(_label(outcome)).inc()
+        RETRIES.labels(label_of(outcome)).inc()
         if draft is not None and isinstance(outcome, Verdict) and not outcome.accepted:
             self._tell(draft, [(due.recipient, outcome)])
 
@@ -228,14 +228,6 @@ class Queue:
                 return None
             self._profiles[digest] = decode_profile(text)
         return self._profiles[digest]
-
-
-def _label(outcome: Outcome) -> str:
-    match outcome:
-        case Verdict():
-            return "accepted" if outcome.accepted else "refused"
-        case Trouble():
-            return f"trouble_{outcome.reason}"
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

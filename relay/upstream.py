@@ -147,7 +147,7 @@ class SmtpUpstream:
         except aiosmtplib.SMTPException as error:
             reason = "tls" if "STARTTLS" in str(error).upper() else "lost"
             outcome = Trouble(reason=reason, doubtful=doubtful)
-        ATTEMPTS.labels(_label(outcome)).inc()
+        ATTEMPTS.labels(label_of(outcome)).inc()
         return outcome
 
     async def close(self) -> None:
@@ -323,7 +323,8 @@ def _judged(code: int, text: str) -> Outcome:
     return Trouble(reason="reply", reply=f"{code} {text}")
 
 
-def _label(outcome: Outcome) -> str:
+def label_of(outcome: Outcome) -> str:
+    """Return what metrics call *outcome*: `accepted`, `refused`, or `trouble_` and its reason."""
     match outcome:
         case Verdict():
             return "accepted" if outcome.accepted else "refused"
