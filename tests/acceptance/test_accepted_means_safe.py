@@ -91,12 +91,12 @@ def _none_of(pids: set[int]) -> Callable[[], bool]:
     return lambda: not any(map(is_running, pids))
 
 
-async def _all_accounted_for(target: Outrider, load: Load) -> bool:
-    """Tell whether every answer was kept: messages sent and captured, clicks recorded once each."""
+async def _lost(target: Outrider, load: Load) -> dict[str, list[str]]:
+    """Return what was answered and is not (yet) kept, by where it is missing; nothing when all is accounted for."""
     async with target.ledger() as ledger, ledger.session() as session:
         rows = await session._connection.fetch(
-            "SELECT count(*) FROM message m JOIN delivery d ON d.message = m.id"
-            " WHERE m.key = ANY($1::bytea[]) AND d.status = 'sent'",
+            "SELECT m.key, d.status || ' ' || coalesce(d.reply, '') AS outcome"
+            " FROM message m JOIN delivery d ON d.message = m.id WHERE m.key = ANY($1::bytea[])",
             [key_bytes(key) for key in load.accepted],
         )
         clicks = await session._connection.fetch(
@@ -105,11 +105,28 @@ async def _all_accounted_for(target: Outrider, load: Load) -> bool:
     captured = {path.stem for path in (target.data_dir / "capture").glob("*.eml")}
     counted = {row["url"]: row["n"] for row in clicks}
     assert all(count == 1 for count in counted.values()), "a click was recorded twice"
-    return (
-        rows[0]["count"] == len(set(load.accepted))
-        and captured >= set(load.accepted)
-        and counted.keys() >= set(load.clicked)
-    )
+    assert len({row["key"] for row in rows}) == len(rows), "a message stands in the ledger twice"
+    known = {key_bytes(key): key for key in load.accepted}
+    outcomes = {known[bytes(row["key"])]: row["outcome"] for row in rows}
+    lost = {
+        "not in the ledger": [key for key in load.accepted if key not in outcomes],
+        "not sent": [f"{key}: {said}" for key, said in outcomes.items() if not said.startswith("sent ")],
+        "not captured": [key for key in load.accepted if key not in captured],
+        "not recorded": [url for url in load.clicked if url not in counted],
+    }
+    return {where: what for where, what in lost.items() if what}
+
+
+async def _all_accounted_for(target: Outrider, load: Load, eventually: Eventually) -> None:
+    """Wait until every answer is kept: messages sent and captured, clicks recorded once each."""
+
+    async def nothing_lost() -> bool:
+        return not await _lost(target, load)
+
+    # What a killed process held is taken over once its lease has run out.
+    with contextlib.suppress(pytest.fail.Exception):
+        await eventually(nothing_lost, timeout=100)
+    assert await _lost(target, load) == {}
 
 
 @pytest.mark.serial
@@ -134,8 +151,7 @@ async def test_kill_of_the_command_loses_nothing_and_leaves_nothing(
             await eventually(_none_of(below), timeout=10)
         await target.start()
         try:
-            # What a killed process held is taken over once its lease has run out.
-            await eventually(lambda: _all_accounted_for(target, load), timeout=100)
+            await _all_accounted_for(target, load, eventually)
         finally:
             assert await target.stop() == 0
 
@@ -161,7 +177,7 @@ async def test_kill_of_any_process_loses_nothing(
                     os.kill(victim, signal.SIGKILL)
             stopping.set()
             await running
-            await eventually(lambda: _all_accounted_for(target, load), timeout=100)
+            await _all_accounted_for(target, load, eventually)
         finally:
             stopping.set()
             await running
