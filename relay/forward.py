@@ -14,9 +14,9 @@ from prometheus_client import Counter
 
 from ledger.ids import alias_digest
 from ledger.mail import NotOursError, Settlement
-from ledger.store import REFUSED_VALUE, UNAVAILABLE
+from ledger.store import UNAVAILABLE
 from providers.generic import reply_id
-from relay.patience import patiently, surely
+from relay.patience import surely
 from relay.upstream import BeforeDot, Letter, Outcome, Trouble, Verdict
 
 log = structlog.get_logger()
@@ -126,14 +126,14 @@ class Forwarder:
         )
 
     async def _record(self, settlement: Settlement) -> None:
-        try:
-            await patiently(lambda: self._results.settle(settlement), seconds=_SETTLE_SECONDS)
-        except REFUSED_VALUE:
-            raise
-        except Exception as error:  # noqa: BLE001 - the upstream has decided, and that is never forgotten
-            # The mailer must hear the verdict. The intent mark stands until the result does.
-            LATE_RESULTS.inc()
-            log.warning("result_not_recorded_yet", error=type(error).__name__)
-            task = asyncio.create_task(surely(lambda: self._results.settle(settlement)))
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
+        # Whatever goes wrong: the upstream has decided, and that is never forgotten.
+        task = asyncio.create_task(surely(lambda: self._results.settle(settlement)))
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+        await asyncio.wait([task], timeout=_SETTLE_SECONDS)
+        if task.done():
+            task.result()
+            return
+        # The mailer must hear the verdict. The intent mark stands until the result does.
+        LATE_RESULTS.inc()
+        log.warning("result_not_recorded_yet")

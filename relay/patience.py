@@ -31,7 +31,7 @@ async def patiently(work: Callable[[], Awaitable[T]], *, seconds: float) -> T:
 
 async def surely(work: Callable[[], Awaitable[T]]) -> T:
     """Do *work* again and again until it is done: for what must not be forgotten. Only a refused value ends it."""
-    wait = 0.5
+    wait = 0.05
     while True:
         try:
             return await work()
