@@ -27,50 +27,32 @@ METRICS_DIRECTORY = "metrics"
 
 
 @asynccontextmanager
-async def fleet(
-    settings: Settings, *, roles: Sequence[str] | None = None, quiet: bool = False
-) -> AsyncIterator[Settings]:
+async def fleet(settings: Settings, *, quiet: bool = False) -> AsyncIterator[Settings]:
     """Run servers and roles for the time of the block, and yield the settings they run with.
 
-    *quiet* members log warnings and worse only. Raises `RoleError` when a part of it cannot start.
+    When it begins the doors for mail and hits are open and the courier runs; the console joins a moment later. *quiet*
+    members log warnings and worse only. Raises `RoleError` when a part of it cannot start.
     """
-    parts = roles or _all_roles(settings)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(claimed(_listens(settings, parts)))
+        await stack.enter_async_context(claimed(_listens(settings)))
         metrics = _metrics_directory(settings.data_dir)
-        members = [Role(role, metrics, quiet=quiet) for role in dict.fromkeys(parts)]
-        # One of each opens every door; who only shares the work joins when they are open.
-        sharers = [Role(role, metrics, quiet=quiet) for role in _repeated(parts)]
-        stack.push_async_callback(_stop, [*members, *sharers])
+        members = [Role(role, metrics, quiet=quiet) for role in ("courier", "tracker", "relay")]
+        # Nobody's mail or click waits for these: they would only keep the processors from the others.
+        later = ["console", *["relay"] * (relay_workers(settings) - 1)]
+        joiners = [Role(role, metrics, quiet=quiet) for role in later]
+        stack.push_async_callback(_stop, [*members, *joiners])
         # Their libraries load while ours do, and while the servers start.
         await asyncio.gather(*(member.load() for member in members))
         from sidecar.wiring.ground import ground
 
         async with ground(settings, metrics=metrics) as full:
-            joining: asyncio.Task[None] | None = None
             try:
                 await _all(*(member.start(full) for member in members))
-                joining = asyncio.create_task(_join(sharers, full))
+                for joiner in joiners:
+                    joiner.join(full)
                 yield full
             finally:
-                if joining is not None:
-                    joining.cancel()
-                    await asyncio.wait([joining])
-                await _stop([*members, *sharers])
-
-
-async def _join(sharers: Sequence[Role], settings: Settings) -> None:
-    """Start those who share the work; without one of them the others do it all."""
-    for sharer in sharers:
-        try:
-            await sharer.load()
-            await sharer.start(settings)
-        except (RoleError, OSError) as error:
-            log.error("role_did_not_join", role=sharer.role, error=type(error).__name__)  # noqa: TRY400 - told above
-
-
-def _repeated(roles: Sequence[str]) -> list[str]:
-    return [role for number, role in enumerate(roles) if number != roles.index(role)]
+                await _stop([*members, *joiners])
 
 
 def _metrics_directory(data_dir: Path) -> Path:
@@ -83,18 +65,14 @@ def _metrics_directory(data_dir: Path) -> Path:
     return directory
 
 
-def _listens(settings: Settings, roles: Sequence[str]) -> Mapping[str, str]:
+def _listens(settings: Settings) -> Mapping[str, str]:
     listens = {
         "relay.listen": settings.relay.listen,
         "relay.listen_tls": settings.relay.listen_tls,
         "tracker.listen": settings.tracker.listen,
         "console.listen": settings.console.listen,
     }
-    return {name: text for name, text in listens.items() if text and name.partition(".")[0] in roles}
-
-
-def _all_roles(settings: Settings) -> list[str]:
-    return ["courier", "console", "tracker", *(["relay"] * relay_workers(settings))]
+    return {name: text for name, text in listens.items() if text}
 
 
 async def _stop(members: Sequence[Role]) -> None:

@@ -34,7 +34,7 @@ class RoleError(Exception):
 
 
 class Role:
-    """One role's process. `load` it, `start` it with the settings, `stop` it."""
+    """One role's process. `load` it and `start` it with the settings, or let it `join`; `stop` it."""
 
     def __init__(self, role: str, metrics: Path, *, quiet: bool) -> None:
         self.role = role
@@ -66,6 +66,11 @@ class Role:
             raise RoleError(f"the {self.role} could not start; its reason stands above")
         self._keeper = asyncio.create_task(self._keep())
 
+    def join(self, settings: Settings) -> None:
+        """Start the process while nobody waits for it, and keep it; a start that fails is tried again."""
+        self._settings = encode_settings(settings)
+        self._keeper = asyncio.create_task(self._keep())
+
     async def stop(self) -> None:
         """Ask the process to finish and wait for it; past the time it is killed."""
         if self._keeper is not None:
@@ -85,6 +90,8 @@ class Role:
 
     async def _keep(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
+        if self._process is None:
+            await self._restart(0.0)
         while self._process is not None:
             since = time.monotonic()
             status = await self._process.wait()
@@ -98,7 +105,7 @@ class Role:
         """Start the process until it is ready, each time after a longer pause; return the next one."""
         while True:
             await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            pause = min(max(pause * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
             try:
                 await self.load()
             except OSError as error:
