@@ -6,6 +6,7 @@ correct. What it does find is drift, which is a defect, and is put right by appe
 
 import msgspec
 
+from ledger.mail import release_held
 from ledger.store import Ledger, Session
 
 #: Of so many of its newest messages a campaign's `correlated_ratio` is taken: exact below, a sample above.
@@ -128,10 +129,13 @@ def progress(sent: int, of: int) -> float:
 
 
 async def hold(ledger: Ledger, campaign: int, *, paused: bool) -> list[Recount]:
-    """Pause or resume a campaign, and recount it in the same transaction."""
+    """Pause or resume a campaign, and recount it in the same transaction; what was set aside is due again at once."""
     async with ledger.transaction() as session:
         await session.execute("pause_campaign", campaign, paused)
-        return await _recount(session, campaign)
+        counted = await _recount(session, campaign)
+    if not paused:
+        await release_held(ledger, campaign)
+    return counted
 
 
 async def sync_counts(ledger: Ledger, campaign: int) -> list[Recount]:

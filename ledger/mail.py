@@ -12,6 +12,9 @@ from ledger.group import GroupCommit
 from ledger.ids import MessageId, MessageKey, key_bytes, key_text
 from ledger.store import REFUSED_VALUE, Ledger, Record
 
+#: Messages of held campaigns that one statement sets aside, or releases.
+_SET_ASIDE = 10_000
+
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One recipient's message as it is correlated: everything an event will ever be matched by."""
@@ -109,6 +112,14 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     body_day: date
     body: int
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a claim."""
+
+    due: list[Due]
+    #: How many were due and were set aside, because their campaign is held.
+    held: int
 
 
 class Reopened(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,9 +234,19 @@ class MailLedger:
             )
         return {row["message"] for row in rows}
 
-    async def claim(self, limit: int) -> list[Due]:
-        """Take up to *limit* due messages."""
-        return [_due(row) for row in await self._ledger.fetch("claim_due", self.process, limit)]
+    async def claim(self, limit: int) -> Claimed:
+        """Take up to *limit* due messages; those of a campaign that is held are set aside instead."""
+        rows = await self._ledger.fetch("claim_due", self.process, limit)
+        due = [_due(row) for row in rows if not row["held"]]
+        held = len(rows) - len(due)
+        if held:
+            # There are more of them: no later claim looks at them one by one.
+            held += len(await self._ledger.fetch("set_aside_held", _SET_ASIDE))
+        return Claimed(due=due, held=held)
+
+    async def release_held(self) -> int:
+        """Make due again what was set aside for campaigns that are held no more; return how many messages."""
+        return await release_held(self._ledger)
 
     async def load_body(self, day: date, body: int) -> StoredBody | None:
         """Return a stored submission."""
@@ -333,6 +354,16 @@ class MailLedger:
         )
         settled = {row["message"] for row in rows}
         return [settlement.id in settled for settlement in settlements]
+
+
+async def release_held(ledger: Ledger, campaign: int | None = None) -> int:
+    """Make due again what was set aside, of *campaign* or all, unless it is still held; return how many messages."""
+    released = 0
+    while True:
+        moved = len(await ledger.fetch("release_held", campaign, _SET_ASIDE))
+        released += moved
+        if moved < _SET_ASIDE:
+            return released
 
 
 def storable(text: str | None) -> str | None:

@@ -255,22 +255,55 @@ WITH entry AS (
 SELECT message FROM moved;
 
 -- name: claim_due
--- Take up to $2 due messages for process $1, oldest first; paused campaigns rest; several workers are safe.
+-- Take up to $2 due messages for process $1, oldest first; several workers are safe. One whose campaign is held is set aside until it is released, and comes back as held.
 WITH due AS (
-    SELECT d.message
+    SELECT d.message, c.paused_at IS NOT NULL AS held
     FROM delivery d
     JOIN message m ON m.id = d.message
     LEFT JOIN campaign c ON c.id = m.campaign
-    WHERE d.status = 'queued' AND d.next_at <= now() AND c.paused_at IS NULL
+    WHERE d.status = 'queued' AND d.next_at <= now()
     ORDER BY d.next_at LIMIT $2
     FOR UPDATE OF d SKIP LOCKED
 )
 UPDATE delivery d
-SET status = 'sending', worker = $1, turn = d.turn + 1, next_at = NULL, dot_at = NULL
+SET status = (CASE WHEN due.held THEN 'queued' ELSE 'sending' END)::delivery_status,
+    worker = CASE WHEN NOT due.held THEN $1::bigint END,
+    turn = d.turn + (NOT due.held)::int,
+    next_at = CASE WHEN due.held THEN 'infinity'::timestamptz END,
+    dot_at = NULL
 FROM due, message m
 WHERE d.message = due.message AND m.id = d.message
 RETURNING m.id, m.key, m.generation, m.accepted_at, m.recipient, m.message_id,
-    d.turn, d.attempts, d.body_day, d.body;
+    d.turn, d.attempts, d.body_day, d.body, due.held;
+
+-- name: set_aside_held
+-- Set aside up to $1 due messages whose campaign is held, so that no claim has to look past them.
+WITH held AS (
+    SELECT d.message
+    FROM delivery d
+    JOIN message m ON m.id = d.message
+    JOIN campaign c ON c.id = m.campaign
+    WHERE d.status = 'queued' AND d.next_at <= now() AND c.paused_at IS NOT NULL
+    LIMIT $1
+    FOR UPDATE OF d SKIP LOCKED
+)
+UPDATE delivery d SET next_at = 'infinity' FROM held WHERE d.message = held.message
+RETURNING d.message;
+
+-- name: release_held
+-- Make due again up to $2 messages that were set aside and whose campaign, $1 when it is given, is held no more.
+WITH released AS (
+    SELECT d.message
+    FROM delivery d
+    JOIN message m ON m.id = d.message
+    LEFT JOIN campaign c ON c.id = m.campaign
+    WHERE d.status = 'queued' AND d.next_at = 'infinity' AND c.paused_at IS NULL
+        AND ($1::bigint IS NULL OR m.campaign = $1)
+    LIMIT $2
+    FOR UPDATE OF d SKIP LOCKED
+)
+UPDATE delivery d SET next_at = now() FROM released WHERE d.message = released.message
+RETURNING d.message;
 
 -- name: load_body
 -- The stored submission of a queued message.
@@ -379,6 +412,71 @@ WITH waiting AS (
 )
 SELECT w.messages AS waiting, extract(epoch FROM now() - m.accepted_at)::float8 AS oldest_seconds
 FROM waiting w LEFT JOIN message m ON m.id = w.first;
+
+-- == the queue in an operator's hands (ledger/queue.py) ==
+
+-- name: list_queue
+-- What waits, oldest first, behind the row $1: of campaign $2, or the rows $3, when they are given.
+SELECT
+    m.id, m.key, m.message_id, c.campaign_id, m.source, m.sender, m.recipient, m.accepted_at, m.size,
+    d.status::text AS status, d.attempts, d.doubts, d.upstream, d.reply,
+    CASE WHEN d.next_at < 'infinity' THEN d.next_at END AS next_at,
+    d.status = 'queued' AND (c.paused_at IS NOT NULL OR d.next_at = 'infinity') AS held
+FROM delivery d
+JOIN message m ON m.id = d.message
+LEFT JOIN campaign c ON c.id = m.campaign
+WHERE d.status IN ('queued', 'sending')
+    AND ($1::bigint IS NULL OR d.message > $1)
+    AND ($2::bigint IS NULL OR m.campaign = $2)
+    AND ($3::bigint[] IS NULL OR d.message = ANY($3))
+ORDER BY d.message LIMIT $4;
+
+-- name: queued_content
+-- The submission that the queued message $1 will be rendered from.
+SELECT b.content FROM delivery d JOIN body b ON b.day = d.body_day AND b.id = d.body
+WHERE d.message = $1 AND d.status IN ('queued', 'sending');
+
+-- name: hurry_queued
+-- Make due at once what waits for its next try: of campaign $1, or the rows $2, when they are given. What is held stays held.
+WITH wanted AS (
+    SELECT d.message FROM delivery d JOIN message m ON m.id = d.message
+    WHERE d.status = 'queued' AND d.next_at > now() AND d.next_at < 'infinity'
+        AND ($1::bigint IS NULL OR m.campaign = $1)
+        AND ($2::bigint[] IS NULL OR d.message = ANY($2))
+    FOR UPDATE OF d SKIP LOCKED
+)
+UPDATE delivery d SET next_at = now() FROM wanted WHERE d.message = wanted.message
+RETURNING d.message;
+
+-- name: cancel_queued
+-- End up to $4 messages that wait, and are in nobody's hands, with the words $3: of campaign $1, or the rows $2, when they are given.
+WITH wanted AS (
+    SELECT d.message, m.campaign, m.key FROM delivery d JOIN message m ON m.id = d.message
+    WHERE d.status = 'queued'
+        AND ($1::bigint IS NULL OR m.campaign = $1)
+        AND ($2::bigint[] IS NULL OR d.message = ANY($2))
+    LIMIT $4
+    FOR UPDATE OF d SKIP LOCKED
+), moved AS (
+    UPDATE delivery d
+    SET status = 'failed', settled_at = now(), next_at = NULL, body = NULL, body_day = NULL, reply = $3,
+        turn = d.turn + 1
+    FROM wanted WHERE d.message = wanted.message
+    RETURNING d.message, d.turn
+), told AS (
+    INSERT INTO event (message, occurred_at, type, source, reason, dedupe)
+    SELECT wanted.message, now(), 'failed', 'operator', $3,
+        substr(sha256(wanted.key || convert_to('cancelled ' || moved.turn, 'UTF8')), 1, 16)
+    FROM wanted JOIN moved USING (message)
+), counted AS (
+    INSERT INTO campaign_delta (campaign, counter, amount)
+    SELECT campaign, counter, sum(amount) FROM (
+        SELECT campaign, 'queued' AS counter, -1 AS amount FROM wanted JOIN moved USING (message)
+        UNION ALL
+        SELECT campaign, 'failed', 1 FROM wanted JOIN moved USING (message)
+    ) change WHERE campaign IS NOT NULL GROUP BY campaign, counter
+)
+SELECT message FROM moved;
 
 -- name: remember_profile
 -- Remember what rendering depends on, by digest.

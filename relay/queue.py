@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge
 
 from injector.tokens import Keyring
 from ledger.ids import key_bytes
-from ledger.mail import Due, MailLedger
+from ledger.mail import Claimed, Due, MailLedger
 from ledger.store import UNAVAILABLE
 from relay import stamp
 from relay.forward import DOUBTS, Forwarder
@@ -44,6 +44,7 @@ _READ_OCTETS = 64 * 1024 * 1024
 
 # Seconds between two looks at a queue with nothing due.
 _IDLE = 1.0
+_NOTHING = Claimed(due=[], held=0)
 
 
 def retry_wait(attempts: int, *, first: float, chance: float) -> float:
@@ -80,9 +81,9 @@ class Queue:
         """Claim and start work until *stopping*; `close` finishes what is in hand."""
         while not stopping.is_set():
             claimed = await self._claim()
-            for due in claimed:
+            for due in claimed.due:
                 self._start(due)
-            if not claimed:
+            if not claimed.due and not claimed.held:
                 await _wait_for(stopping, _IDLE)
             elif len(self._tasks) >= _IN_HAND:
                 self._freed.clear()
@@ -106,15 +107,15 @@ class Queue:
         DEPTH.set(waiting)
         AGE.set(oldest)
 
-    async def _claim(self) -> list[Due]:
+    async def _claim(self) -> Claimed:
         room = _IN_HAND - len(self._tasks)
         if room <= 0:
-            return []
+            return _NOTHING
         try:
             return await self._ledger.claim(room)
         except UNAVAILABLE as error:
             log.warning("ledger_unavailable", error=type(error).__name__)
-            return []
+            return _NOTHING
 
     def _start(self, due: Due) -> None:
         task = asyncio.create_task(self._work(due))

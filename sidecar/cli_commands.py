@@ -6,6 +6,7 @@ Every part is imported inside its command, so that one command never loads anoth
 import argparse
 import asyncio
 import getpass
+import importlib
 import json
 import os
 import secrets
@@ -138,16 +139,15 @@ def _explain(given: argparse.Namespace) -> int:
     return 0
 
 
-def _report(name: str) -> Callable[[argparse.Namespace], int]:
+def _report(name: str, *, of: str = "sidecar.reports_cli") -> Callable[[argparse.Namespace], int]:
     def body(given: argparse.Namespace) -> int:
         settings = _load(given).settings
 
         async def reported() -> int:
             _answer_alone(given.command)
-            from sidecar import reports_cli
             from sidecar.reach import reachable
 
-            report: Report = getattr(reports_cli, name)
+            report: Report = getattr(importlib.import_module(of), name)
             async with reachable(settings) as reached:
                 return await report(reached, given)
 
@@ -222,6 +222,9 @@ COMMAND_BODIES: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "messages": _report("messages"),
     "export": _report("export"),
     "sync-counts": _report("sync_counts"),
+    "pause": _report("hold", of="sidecar.queue_cli"),
+    "resume": _report("hold", of="sidecar.queue_cli"),
+    "queue": _report("queue_command", of="sidecar.queue_cli"),
     "unmatched": _report("unmatched"),
     "replay": _report("replay"),
     "passwd": _passwd,

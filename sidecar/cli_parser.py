@@ -13,6 +13,7 @@ import msgspec
 PROGRAM = "outrider"
 
 STATUSES = ("accepted", "queued", "sending", "sent", "failed", "refused", "suppressed")
+QUEUE_ACTIONS = ("list", "show", "retry", "cancel", "flush")
 FILTERS = ("all", "engaged", "bounced", "unsubscribed")
 
 _DESCRIPTION = "A sidecar SMTP relay with a tracking proxy. Point your mailer at it instead of at your provider."
@@ -116,6 +117,27 @@ def _export(to: argparse.ArgumentParser) -> None:
     to.add_argument("--filter", choices=FILTERS, default="all", help="which recipients (all)")
 
 
+def _hold(to: argparse.ArgumentParser) -> None:
+    to.add_argument("campaign", metavar="CAMPAIGN", help="the campaign's id")
+    to.add_argument("--source", metavar="USER", help="whose campaign, where several share an id")
+    _json(to)
+
+
+def _queue(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "action",
+        choices=QUEUE_ACTIONS,
+        help="list what waits, show one message, retry some now, cancel some for ever, flush: retry all now",
+    )
+    to.add_argument("keys", nargs="*", metavar="KEY", help="messages, as their 250 named them")
+    to.add_argument("--campaign", metavar="CAMPAIGN", help="what waits of one campaign")
+    to.add_argument("--source", metavar="USER", help="whose campaign, where several share an id")
+    to.add_argument("--raw", action="store_true", help="show: print the submission as it is stored, nothing else")
+    to.add_argument("--limit", type=_page, default=100, metavar="N", help="list: at most so many (100)")
+    to.add_argument("--cursor", metavar="CURSOR", help="list: go on after an earlier listing")
+    _json(to)
+
+
 def _unmatched(to: argparse.ArgumentParser) -> None:
     to.add_argument("--limit", type=_page, default=100, metavar="N", help="at most so many (100)")
     _json(to)
@@ -167,6 +189,9 @@ COMMANDS = (
     Command(name="messages", does="List messages and what became of them.", arguments=_messages),
     Command(name="export", does="Write recipients and their engagement as CSV.", arguments=_export),
     Command(name="sync-counts", does="Derive the counts anew from the messages' states.", arguments=_status),
+    Command(name="pause", does="Hold a campaign's mail: it is accepted and waits.", arguments=_hold),
+    Command(name="resume", does="Let a held campaign's mail go.", arguments=_hold),
+    Command(name="queue", does="See what waits, try it again now, or end it.", arguments=_queue),
     Command(name="unmatched", does="List events that matched no message, with the reason.", arguments=_unmatched),
     Command(name="replay", does="Send parked AMS items again, or build those of a time gone by.", arguments=_replay),
     Command(name="passwd", does="Set a user's password in a users file.", arguments=_passwd, settings=False),

@@ -5,8 +5,7 @@ Each command takes the settings, which name a ledger that answers, and its argum
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
@@ -18,7 +17,8 @@ from ledger.ids import MessageKey, key_bytes, recipient_index
 from ledger.reports import DeliveryStatus, ExportFilter, Message, MessageFilter
 from ledger.standing import Share, Standing
 from ledger.store import Ledger, open_ledger
-from sidecar.cursors import ROW_CURSOR, cursor_text, position_of
+from sidecar.answers import one_campaign, row_position, say, say_json
+from sidecar.cursors import cursor_text
 from sidecar.export import export_csv
 from sidecar.failures import CommandError
 from sidecar.keys import load_keys
@@ -35,23 +35,23 @@ async def status(settings: Settings, given: argparse.Namespace) -> int:
     """Show one campaign, or the whole: who runs, what waits, the newest campaigns."""
     async with open_ledger(settings.database_url, connections=2) as ledger:
         if given.campaign is not None:
-            row = await _campaign(ledger, given.campaign, given.source)
+            row = await one_campaign(ledger, given.campaign, given.source)
             tracking = await whole.tracking(ledger, row.id)
             if given.json:
-                _json({**msgspec.structs.asdict(row.campaign), "tracking": tracking})
+                say_json({**msgspec.structs.asdict(row.campaign), "tracking": tracking})
             else:
-                _lines(_campaign_lines(row.campaign, tracking))
+                say(_campaign_lines(row.campaign, tracking))
             return 0
         standing = await whole.standing(ledger)
         rows = await campaigns.campaigns(ledger, limit=SHOWN_CAMPAIGNS, source=given.source)
     if given.json:
-        _json({"campaigns": [row.campaign for row in rows], **msgspec.structs.asdict(standing)})
+        say_json({"campaigns": [row.campaign for row in rows], **msgspec.structs.asdict(standing)})
         return 0
-    _lines(_standing_lines(standing))
+    say(_standing_lines(standing))
     if rows:
-        _lines(["", *table(_CAMPAIGN_COLUMNS, [_campaign_cells(row.campaign) for row in rows])])
+        say(["", *table(_CAMPAIGN_COLUMNS, [_campaign_cells(row.campaign) for row in rows])])
     if len(rows) == SHOWN_CAMPAIGNS:
-        _lines([f"the newest {SHOWN_CAMPAIGNS} campaigns; name one for any other"])
+        say([f"the newest {SHOWN_CAMPAIGNS} campaigns; name one for any other"])
     return 0
 
 
@@ -60,20 +60,20 @@ async def messages(settings: Settings, given: argparse.Namespace) -> int:
     identity_key = load_keys(settings).identity
     async with open_ledger(settings.database_url, connections=2) as ledger:
         wanted = MessageFilter(
-            campaign=None if given.campaign is None else (await _campaign(ledger, given.campaign, given.source)).id,
+            campaign=None if given.campaign is None else (await one_campaign(ledger, given.campaign, given.source)).id,
             source=given.source,
             status=None if given.status is None else DeliveryStatus(given.status),
             recipient_index=None if given.recipient is None else recipient_index(identity_key, given.recipient),
             submission=_key(given.submission),
         )
-        page = await reports.messages(ledger, wanted, limit=given.limit, before=_row_position(given.cursor))
+        page = await reports.messages(ledger, wanted, limit=given.limit, before=row_position(given.cursor))
     following = cursor_text(page.next)
     if given.json:
-        _json({"messages": page.messages, "next": following})
+        say_json({"messages": page.messages, "next": following})
         return 0
-    _lines(table(_MESSAGE_COLUMNS, [_message_cells(message) for message in page.messages]) or ["no messages"])
+    say(table(_MESSAGE_COLUMNS, [_message_cells(message) for message in page.messages]) or ["no messages"])
     if following is not None:
-        _lines([f"more: --cursor {following}"])
+        say([f"more: --cursor {following}"])
     return 0
 
 
@@ -81,7 +81,7 @@ async def export(settings: Settings, given: argparse.Namespace) -> int:
     """Write messages as CSV to standard output."""
     async with open_ledger(settings.database_url, connections=2) as ledger:
         wanted = MessageFilter(
-            campaign=None if given.campaign is None else (await _campaign(ledger, given.campaign, given.source)).id,
+            campaign=None if given.campaign is None else (await one_campaign(ledger, given.campaign, given.source)).id,
             source=given.source,
             export=ExportFilter(given.filter),
         )
@@ -99,7 +99,7 @@ async def sync_counts(settings: Settings, given: argparse.Namespace) -> int:
             recounts = await campaigns.sync_counts(ledger, row.id)
             corrected.append((row.campaign, {recount.counter: recount.drift for recount in recounts}))
     if given.json:
-        _json(
+        say_json(
             {
                 "campaigns": [
                     {"campaign_id": campaign.campaign_id, "source": campaign.source, "drift": drift}
@@ -110,9 +110,9 @@ async def sync_counts(settings: Settings, given: argparse.Namespace) -> int:
         return 0
     for campaign, drift in corrected:
         wrong = [f"{counter} was off by {amount:+d}" for counter, amount in drift.items() if amount]
-        _lines([f"{campaign.campaign_id} ({campaign.source}): {', '.join(wrong) or 'no drift'}"])
+        say([f"{campaign.campaign_id} ({campaign.source}): {', '.join(wrong) or 'no drift'}"])
     if not corrected:
-        _lines(["no campaigns"])
+        say(["no campaigns"])
     return 0
 
 
@@ -122,14 +122,14 @@ async def unmatched(settings: Settings, given: argparse.Namespace) -> int:
         counts = await whole.unmatched_counts(ledger)
         parked = await whole.unmatched(ledger, limit=given.limit)
     if given.json:
-        _json({"unmatched": parked, "counts": counts})
+        say_json({"unmatched": parked, "counts": counts})
         return 0
     if not parked:
-        _lines(["every event has its message"])
+        say(["every event has its message"])
         return 0
-    _lines(table(("events", "source", "reason"), [(count.events, count.source, count.reason) for count in counts]))
+    say(table(("events", "source", "reason"), [(count.events, count.source, count.reason) for count in counts]))
     rows = [(event.id, event.parked_at, event.source, event.reason, event.named) for event in parked]
-    _lines(["", *table(("id", "parked at", "source", "reason", "named"), rows)])
+    say(["", *table(("id", "parked at", "source", "reason", "named"), rows)])
     return 0
 
 
@@ -141,26 +141,17 @@ async def replay(settings: Settings, given: argparse.Namespace) -> int:
         else:
             queued = await replay_parked(ledger)
     if given.json:
-        _json({"queued": queued})
+        say_json({"queued": queued})
         return 0
-    _lines([f"{queued} {'item' if queued == 1 else 'items'} queued for AMS"])
+    say([f"{queued} {'item' if queued == 1 else 'items'} queued for AMS"])
     if not settings.ams.url:
-        _lines(["AMS is off: they wait until ams.url is set"])
+        say(["AMS is off: they wait until ams.url is set"])
     return 0
-
-
-async def _campaign(ledger: Ledger, name: str, source: str | None) -> CampaignRow:
-    rows = await campaigns.campaigns(ledger, limit=2, campaign_id=name, source=source)
-    if not rows:
-        raise CommandError(f"no campaign {name}" + ("" if source is None else f" of {source}"))
-    if len(rows) > 1:
-        raise CommandError(f"several sources have a campaign {name}: name one with --source")
-    return rows[0]
 
 
 async def _campaigns(ledger: Ledger, name: str | None, source: str | None) -> list[CampaignRow]:
     if name is not None:
-        return [await _campaign(ledger, name, source)]
+        return [await one_campaign(ledger, name, source)]
     found: list[CampaignRow] = []
     before: int | None = None
     while rows := await campaigns.campaigns(ledger, limit=_PAGE, before=before, source=source):
@@ -177,15 +168,6 @@ def _key(text: str | None) -> MessageKey | None:
     except ValueError as error:
         raise CommandError(f"--submission: {error}", code=2) from None
     return MessageKey(text)
-
-
-def _row_position(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return position_of(text, ROW_CURSOR)
-    except ValueError as error:
-        raise CommandError(f"--cursor: {error}", code=2) from None
 
 
 _CAMPAIGN_COLUMNS = (
@@ -268,11 +250,3 @@ def _tracking_line(tracking: Sequence[Share]) -> str:
         for share in tracking
     ]
     return f"tracking: {', '.join(shares)} of the newest {total}"
-
-
-def _lines(lines: Iterable[str]) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-
-
-def _json(body: dict[str, Any]) -> None:
-    sys.stdout.write(msgspec.json.encode(body).decode("utf-8") + "\n")

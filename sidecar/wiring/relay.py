@@ -155,6 +155,8 @@ class Chores:
         await self._find_orphans()
         if await self._is_our_turn("queue"):
             await self._mail.free_bodies()
+            # Resuming releases at once; this finds what was set aside at that very moment.
+            await self._mail.release_held()
             await self._queue.observe()
         await self._room.look(self._mail)
 

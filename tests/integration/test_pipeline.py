@@ -5,6 +5,7 @@ from collections.abc import Callable
 from email import message_from_bytes
 from pathlib import Path
 
+from ledger import campaigns
 from relay.capture import CaptureUpstream
 from relay.settings import RelaySettings
 from tests.conftest import Eventually
@@ -173,7 +174,7 @@ async def test_what_a_dead_process_held_is_sent_again(database_url: str, eventua
         await relay.pipeline.accept(submission())
         async with relay.ledger.session() as session:
             await session._connection.execute("UPDATE delivery SET next_at = now()")
-        (due,) = await relay.mail.claim(10)
+        (due,) = (await relay.mail.claim(10)).due
         await relay.mail.mark_dot(due.id, due.turn)
         async with relay.ledger.session() as session:
             await session._connection.execute("UPDATE process SET lease_until = now() - interval '1 second'")
@@ -209,13 +210,12 @@ async def test_paused_campaign_is_held_and_released(database_url: str, eventuall
     """An operator's pause stores the mail; resuming lets it go."""
     async with Sink().listening() as sink, relaying(database_url, f"smtp://127.0.0.1:{sink.port}", QUICK) as relay:
         await relay.pipeline.accept(submission("first@example.net"))
-        async with relay.ledger.session() as session:
-            await session._connection.execute("UPDATE campaign SET paused_at = now()")
+        (row,) = await campaigns.campaigns(relay.ledger, limit=2)
+        await campaigns.hold(relay.ledger, row.id, paused=True)
         assert (await relay.pipeline.accept(submission("second@example.net"))).code == 250
         assert len(sink.kept) == 1
-        assert await relay.mail.claim(10) == []
-        async with relay.ledger.session() as session:
-            await session._connection.execute("UPDATE campaign SET paused_at = NULL")
+        assert (await relay.mail.claim(10)).due == []
+        await campaigns.hold(relay.ledger, row.id, paused=False)
         stopping = asyncio.Event()
         worker = asyncio.create_task(relay.run_queue(stopping))
         await eventually(lambda: len(sink.kept) == 2)
