@@ -20,6 +20,7 @@ from courier.settings import AmsSettings
 from ledger import outbox
 from ledger.processes import give_lease, take_lease
 from ledger.store import UNAVAILABLE, Ledger
+from ledger.traces import ERASED_BYTES
 
 if TYPE_CHECKING:
     from courier.ams import Ams
@@ -127,7 +128,12 @@ class Deliverer:
     async def _sendable(self, rows: Sequence[outbox.WaitingItem]) -> list[Item]:
         items: list[Item] = []
         unsendable: dict[int, str] = {}
+        # Queued in the instant in which its recipient was erased: AMS has nobody to count it for.
+        if nobodys := [row.id for row in rows if row.recipient == ERASED_BYTES]:
+            await self._surely(lambda: outbox.drop(self._ledger, nobodys))
         for row in rows:
+            if row.recipient == ERASED_BYTES:
+                continue
             email = email_of(row.recipient)
             if email is None:
                 unsendable[row.id] = "the recipient's address is not UTF-8, so JSON cannot carry it"

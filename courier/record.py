@@ -166,7 +166,8 @@ class Recorder:
         items: list[outbox.NewItem] = []
         for sighting in sightings:
             message = messages[sighting.hit.key]
-            if message.campaign is None or message.mailing is None:
+            # AMS counts by address, and there is none any more.
+            if message.campaign is None or message.mailing is None or message.erased:
                 continue
             url = ams_url(sighting.hit, sighting.judgement, self._ams)
             if url is not None:
@@ -207,8 +208,9 @@ def sight(raw: bytes) -> Sighting | None:
 
 def _event(sighting: Sighting, messages: Mapping[bytes, Correlated]) -> NewEvent:
     hit, judgement = sighting.hit, sighting.judgement
+    message = messages[hit.key]
     return NewEvent(
-        message=messages[hit.key].id,
+        message=message.id,
         occurred_at=sighting.at,
         type=hit.type,
         source=TRACKER,
@@ -216,9 +218,10 @@ def _event(sighting: Sighting, messages: Mapping[bytes, Correlated]) -> NewEvent
         machine=judgement.machine,
         verdict=judgement.verdict,
         reason=judgement.evidence,
-        url=hit.url or None,
-        network=_storable(hit.network),
-        user_agent=_storable(hit.user_agent),
+        # Of somebody who was erased nothing is gathered anew: the link may hold the address itself.
+        url=None if message.erased else hit.url or None,
+        network=None if message.erased else _storable(hit.network),
+        user_agent=None if message.erased else _storable(hit.user_agent),
         dedupe=hit.id,
     )
 
@@ -242,16 +245,21 @@ def _deltas(
 
 def _suppressed(sightings: Iterable[Sighting], messages: Mapping[bytes, Correlated]) -> list[Suppressed]:
     """Return whom campaign mail no longer reaches; mail without a campaign is exempt from unsubscribes."""
-    asked = [messages[sighting.hit.key] for sighting in sightings if sighting.hit.type is EventType.UNSUBSCRIBED]
+    asked = [
+        (messages[sighting.hit.key], sighting.at)
+        for sighting in sightings
+        if sighting.hit.type is EventType.UNSUBSCRIBED
+    ]
     return [
         Suppressed(
             source=message.source,
             recipient_index=message.recipient_index,
             reason=EventType.UNSUBSCRIBED,
             message=message.id,
+            at=at,
         )
-        for message in asked
-        if message.campaign is not None
+        for message, at in asked
+        if message.campaign is not None and message.recipient_index
     ]
 
 

@@ -41,4 +41,34 @@ class CourierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     admin_listen: Annotated[
         str, Meta(description="Address and port for health and metrics of a courier that runs alone; empty: none.")
     ] = ""
+    reconcile: Annotated[
+        float, Meta(gt=0, description="Seconds between two recounts of the campaigns whose counts changed.")
+    ] = 300.0
     batch: Annotated[int, Meta(ge=1, le=10000, description="Hits recorded in one transaction.")] = 1000
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For how many days things are kept; 0 keeps them for ever. Campaigns and their counts always stay."""
+
+    captured: Annotated[
+        int, Meta(ge=0, le=36500, description="Captured mail, below the data directory of the courier's machine.")
+    ] = 0
+    parked: Annotated[int, Meta(ge=0, le=36500, description="Events that matched no message.")] = 0
+    addresses: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36500,
+            description="Sender and recipient of a message that is sent or given up, and what names them: replies, "
+            "clicked links, what AMS has not taken by then. An index stays, by which a late unsubscribe still counts.",
+        ),
+    ] = 0
+    events: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36500,
+            description="Events, dropped by whole months once the last day of one is as old; what they said is kept "
+            "as numbers.",
+        ),
+    ] = 0

@@ -4,6 +4,8 @@ Nothing leaves the stream by being read: an entry stays with its reader until it
 behind what the whole group has acknowledged. What a dead courier held is claimed by the living.
 """
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -24,6 +26,9 @@ Entry = tuple[bytes, bytes]
 
 #: Milliseconds that a read waits for a first entry; a stop is noticed this late at most.
 _BLOCK_MS = 500
+
+# Seconds between two looks at how far the group has come.
+_LOOK_SECONDS = 0.1
 
 #: Milliseconds after which an entry that nobody acknowledged is taken over. PostgreSQL may have been away as long:
 #: two couriers that record the same hit leave one event.
@@ -158,6 +163,43 @@ async def open_stream(
         yield HitStream(client, reader, batch=batch, claim_idle_ms=claim_idle_ms)
     finally:
         await client.aclose()
+
+
+async def emptied(redis_url: str, *, patience: float) -> bool:
+    """Wait until all that the stream holds now is recorded, and remove it; false when *patience* seconds were too few.
+
+    Raises `StreamUnavailableError`.
+    """
+    client = connect(redis_url)
+    try:
+        with _translated():
+            if not await client.exists(STREAM):
+                return True
+            stream = await client.xinfo_stream(STREAM)
+            last = _position(stream["last-generated-id"])
+            if not stream["length"]:
+                return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while not await _is_recorded(client, last):  # noqa: ASYNC110 - another process does it: nobody tells us
+                    await asyncio.sleep(_LOOK_SECONDS)
+                with _translated():
+                    # `trim` leaves the newest entry where it is, for as long as nobody comes after it.
+                    await client.xtrim(STREAM, minid=f"{last[0]}-{last[1] + 1}", approximate=False)
+                return True
+        return False
+    finally:
+        await client.aclose()
+
+
+async def _is_recorded(client: Redis, last: tuple[int, int]) -> bool:
+    with _translated():
+        groups = await client.xinfo_groups(STREAM)
+        group = next((group for group in groups if group["name"] == GROUP.encode()), None)
+        if group is None or _position(group["last-delivered-id"]) < last:
+            return False
+        pending = await client.xpending(STREAM, GROUP)
+    return not pending["pending"] or _position(pending["min"]) > last
 
 
 def _hit(fields: dict[bytes, bytes]) -> bytes:

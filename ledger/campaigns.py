@@ -4,10 +4,14 @@ Counts are derived: every change of a row appends its delta in the same transact
 correct. What it does find is drift, which is a defect, and is put right by appending the difference.
 """
 
+from collections.abc import Sequence
+from datetime import datetime
+
 import msgspec
 
 from ledger.mail import release_held
 from ledger.store import Ledger, Session
+from ledger.windows import Window, may_send, parse_windows
 
 #: Of so many of its newest messages a campaign's `correlated_ratio` is taken: exact below, a sample above.
 CORRELATED_SAMPLE = 1000
@@ -47,7 +51,12 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True):
     machine_clicks: int
     correlated_ratio: float
     progress_pct: float
+    #: `active`, `paused` by an operator, or `closed`: outside its send window.
     state: str
+    #: How many messages it will have, where somebody said so.
+    to_send: int | None
+    #: Its own send window; None: the setting's.
+    send_window: str | None
     ams: Ams
 
 
@@ -115,7 +124,9 @@ async def campaigns(
                     # Nothing sent yet is nothing that could not be named.
                     correlated_ratio=round(ratios.get(campaign, 1.0), 4),
                     progress_pct=progress(count.get("sent", 0), row["to_send"] or count.get("accepted", 0)),
-                    state="paused" if row["paused"] else "active",
+                    state="paused" if row["paused"] else "closed" if row["closed"] else "active",
+                    to_send=row["to_send"],
+                    send_window=row["send_window"],
                     ams=ams,
                 ),
             )
@@ -136,6 +147,47 @@ async def hold(ledger: Ledger, campaign: int, *, paused: bool) -> list[Recount]:
     if not paused:
         await release_held(ledger, campaign)
     return counted
+
+
+async def expect(ledger: Ledger, campaign: int, to_send: int | None) -> None:
+    """Say how many messages a campaign will have, which its progress is a share of; None when nobody knows."""
+    await ledger.execute("expect_campaign", campaign, to_send)
+
+
+async def set_window(
+    ledger: Ledger, campaign: int, text: str | None, everywhere: Sequence[Window], now: datetime
+) -> None:
+    """Give a campaign a send window of its own, or the one of *everywhere* again; it holds from *now* on.
+
+    Raises `ValueError` for what is no window. An empty text is always.
+    """
+    windows = everywhere if text is None else parse_windows(text)
+    await ledger.execute("window_campaign", campaign, text, not may_send(windows, now))
+    await release_held(ledger, campaign)
+
+
+async def apply_windows(ledger: Ledger, everywhere: Sequence[Window], now: datetime) -> int:
+    """Close and open campaigns by their windows, or that of *everywhere*; return how many messages were released."""
+    rows = await ledger.fetch("windowed_campaigns")
+    own = {
+        row["id"]: not may_send(parse_windows(row["send_window"]), now)
+        for row in rows
+        if row["send_window"] is not None
+    }
+    was = {row["id"]: row["closed"] for row in rows}
+    closing = [campaign for campaign, closed in own.items() if closed and not was[campaign]]
+    opening = [campaign for campaign, closed in own.items() if was[campaign] and not closed]
+    if closing or opening:
+        await ledger.execute("close_campaigns", closing, opening)
+    shut = not may_send(everywhere, now)
+    await ledger.execute("close_others", shut)
+    opened = bool(opening) or (not shut and any(was[campaign] for campaign in was if campaign not in own))
+    return await release_held(ledger) if opened else 0
+
+
+async def reconcile(ledger: Ledger, *, limit: int) -> dict[int, list[Recount]]:
+    """Recount up to *limit* campaigns whose counts changed since their last recount; return each one's counters."""
+    return {row["id"]: await sync_counts(ledger, row["id"]) for row in await ledger.fetch("changed_campaigns", limit)}
 
 
 async def sync_counts(ledger: Ledger, campaign: int) -> list[Recount]:

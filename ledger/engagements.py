@@ -20,7 +20,10 @@ class Correlated(msgspec.Struct, frozen=True, kw_only=True):
     #: The campaign's row; none for mail without one.
     campaign: int | None
     source: str
+    #: Empty when the recipient had it erased: then nobody knows who it was.
     recipient_index: bytes
+    #: The recipient's address is gone.
+    erased: bool
     #: The integer under which AMS knows the campaign; none for everybody else's.
     mailing: int | None
 
@@ -82,6 +85,8 @@ class Suppressed(msgspec.Struct, frozen=True, kw_only=True):
     recipient_index: bytes
     reason: str
     message: int
+    #: When the recipient said so.
+    at: datetime
 
 
 class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +141,7 @@ async def resolve(session: Session, keys: Collection[bytes]) -> dict[bytes, Corr
             campaign=row["campaign"],
             source=row["source"],
             recipient_index=row["recipient_index"],
+            erased=row["erased"],
             mailing=row["ams_mailing"],
         )
         for row in await session.fetch("resolve_keys", list(keys))
@@ -223,6 +229,7 @@ async def suppress(session: Session, recipients: Sequence[Suppressed]) -> None:
         [recipient.recipient_index for recipient in recipients],
         [recipient.reason for recipient in recipients],
         [recipient.message for recipient in recipients],
+        [recipient.at for recipient in recipients],
     )
 
 

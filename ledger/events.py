@@ -18,6 +18,8 @@ class EventType(StrEnum):
     OPENED = "opened"
     CLICKED = "clicked"
     UNSUBSCRIBED = "unsubscribed"
+    #: Not sent, because its recipient wants no more.
+    SUPPRESSED = "suppressed"
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

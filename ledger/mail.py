@@ -11,6 +11,7 @@ import msgspec
 from ledger.group import GroupCommit
 from ledger.ids import MessageId, MessageKey, key_bytes, key_text
 from ledger.store import REFUSED_VALUE, Ledger, Record
+from ledger.windows import Window, may_send
 
 #: Messages of held campaigns that one statement sets aside, or releases.
 _SET_ASIDE = 10_000
@@ -118,8 +119,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a claim."""
 
     due: list[Due]
-    #: How many were due and were set aside, because their campaign is held.
-    held: int
+    #: How many were due and are not to be sent now: their campaign is held, or their recipient suppressed.
+    passed: int
 
 
 class Reopened(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,11 +154,17 @@ class StoredBody(msgspec.Struct, frozen=True, kw_only=True):
 class MailLedger:
     """The relay's side of the ledger, for one process."""
 
-    def __init__(self, ledger: Ledger, process: int) -> None:
+    def __init__(
+        self, ledger: Ledger, process: int, *, all_sources: bool = False, windows: Sequence[Window] = ()
+    ) -> None:
         self._ledger = ledger
         #: Who works here.
         self.process = process
-        self._campaigns: dict[tuple[str, str, int | None], int] = {}
+        # Whether a recipient whom one source may not write to hears of none.
+        self._all_sources = all_sources
+        # When campaigns without a window of their own may be sent.
+        self._windows = tuple(windows)
+        self._campaigns: dict[tuple[str, str, int | None, int | None], int] = {}
         self._correlations = GroupCommit(self._insert, divisible=REFUSED_VALUE)
         self._dots = GroupCommit(self._mark_dots)
         self._settlements = GroupCommit(self._settle, divisible=REFUSED_VALUE)
@@ -167,12 +174,14 @@ class MailLedger:
         for group in (self._correlations, self._dots, self._settlements):
             await group.close()
 
-    async def campaign(self, source: str, campaign_id: str, ams_mailing: int | None) -> int:
-        """Return the row of a campaign, made with its first message."""
-        name = (source, campaign_id, ams_mailing)
+    async def campaign(
+        self, source: str, campaign_id: str, ams_mailing: int | None, to_send: int | None, now: datetime
+    ) -> int:
+        """Return the row of a campaign, made with its first message; outside the send window it is made closed."""
+        name = (source, campaign_id, ams_mailing, to_send)
         if (known := self._campaigns.get(name)) is not None:
             return known
-        row = await self._ledger.fetchrow("ensure_campaign", *name)
+        row = await self._ledger.fetchrow("ensure_campaign", *name, not may_send(self._windows, now))
         assert row is not None  # noqa: S101 - INSERT … RETURNING gives a row
         if len(self._campaigns) >= 10_000:
             self._campaigns.clear()
@@ -235,14 +244,18 @@ class MailLedger:
         return {row["message"] for row in rows}
 
     async def claim(self, limit: int) -> Claimed:
-        """Take up to *limit* due messages; those of a campaign that is held are set aside instead."""
-        rows = await self._ledger.fetch("claim_due", self.process, limit)
-        due = [_due(row) for row in rows if not row["held"]]
-        held = len(rows) - len(due)
-        if held:
+        """Take up to *limit* due messages; those of a held campaign are set aside, suppressed ones end here."""
+        rows = await self._ledger.fetch("claim_due", self.process, limit, self._all_sources)
+        due = [_due(row) for row in rows if row["status"] == "sending"]
+        if any(row["status"] == "queued" for row in rows):
             # There are more of them: no later claim looks at them one by one.
-            held += len(await self._ledger.fetch("set_aside_held", _SET_ASIDE))
-        return Claimed(due=due, held=held)
+            await self._ledger.fetch("set_aside_held", _SET_ASIDE)
+        return Claimed(due=due, passed=len(rows) - len(due))
+
+    async def is_suppressed(self, source: str, recipient_index: bytes) -> bool:
+        """Tell whether campaign mail of *source* may not reach a recipient."""
+        row = await self._ledger.fetchrow("is_suppressed", storable(source), recipient_index, self._all_sources)
+        return row is not None and bool(row["suppressed"])
 
     async def release_held(self) -> int:
         """Make due again what was set aside for campaigns that are held no more; return how many messages."""
@@ -256,10 +269,18 @@ class MailLedger:
         return StoredBody(envelope=row["envelope"], profile=row["profile"], content=row["content"])
 
     async def postpone(
-        self, message: int, turn: int, *, wait: float, reply: str | None, doubtful: bool, upstream: str
+        self,
+        message: int,
+        turn: int,
+        *,
+        wait: float,
+        reply: str | None,
+        doubtful: bool,
+        upstream: str,
+        tried: bool = True,
     ) -> None:
-        """Put a message in hand back for *wait* seconds, if this is still its turn."""
-        await self._ledger.execute("postpone_delivery", message, wait, reply, doubtful, upstream, turn)
+        """Put a message in hand back for *wait* seconds, if this is still its turn; *tried*: it counts as a try."""
+        await self._ledger.execute("postpone_delivery", message, wait, reply, doubtful, upstream, turn, tried)
 
     async def held(self) -> list[Held]:
         """Return what the ledger says this process has in hand."""
@@ -324,6 +345,7 @@ class MailLedger:
             [message.body_digest for message in messages],
             [message.alias for message in messages],
             self.process,
+            self._all_sources,
         )
         added = {
             key_text(row["key"]): Correlated(id=row["id"], turn=1, suppressed=row["suppressed"], paused=row["paused"])

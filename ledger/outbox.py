@@ -86,6 +86,11 @@ async def park(ledger: Ledger, reasons: Mapping[int, str]) -> None:
     await ledger.execute("park_items", list(reasons), list(reasons.values()))
 
 
+async def drop(ledger: Ledger, ids: Sequence[int]) -> None:
+    """Let items go of which AMS is not to hear, uncounted."""
+    await ledger.execute("drop_items_by_id", ids)
+
+
 async def clear(ledger: Ledger, mailing: int) -> None:
     """Forget a mailing's troubles."""
     await ledger.execute("clear_mailing", mailing)

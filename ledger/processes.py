@@ -68,6 +68,16 @@ async def forget_the_past(ledger: Ledger) -> None:
     await ledger.execute("forget_seen")
 
 
+async def check_identity(ledger: Ledger | Session, identity: bytes) -> None:
+    """Raise `UnknownKeyError` unless messages of this ledger are found by this identity key."""
+    known = {row["fingerprint"] for row in await ledger.fetch("keyring_fingerprints", "identity")}
+    if known and fingerprint(identity) not in known:
+        raise UnknownKeyError(
+            "OUTRIDER_KEYS__IDENTITY is not the key that this ledger was written with: Message-IDs would change. "
+            "Give the key of the first start (it never rotates), or use another DATABASE_URL."
+        )
+
+
 async def check_keys(ledger: Ledger, *, identity: bytes, signing: Sequence[bytes]) -> None:
     """Raise `UnknownKeyError` unless the keys belong to this ledger; remember them.
 
@@ -75,12 +85,7 @@ async def check_keys(ledger: Ledger, *, identity: bytes, signing: Sequence[bytes
     """
     async with ledger.transaction() as session:
         await session.fetch("lock_keyring")
-        known_identity = {row["fingerprint"] for row in await session.fetch("keyring_fingerprints", "identity")}
-        if known_identity and fingerprint(identity) not in known_identity:
-            raise UnknownKeyError(
-                "OUTRIDER_KEYS__IDENTITY is not the key that this ledger was written with: Message-IDs would change. "
-                "Give the key of the first start (it never rotates), or use another DATABASE_URL."
-            )
+        await check_identity(session, identity)
         known_signing = {row["fingerprint"] for row in await session.fetch("keyring_fingerprints", "signing")}
         fingerprints = [fingerprint(secret) for secret in signing]
         if known_signing and known_signing.isdisjoint(fingerprints):

@@ -61,10 +61,12 @@ DELETE FROM event_seen WHERE at < now() - interval '60 days';
 -- == mail in (ledger/mail.py) ==
 
 -- name: ensure_campaign
--- Find or make the campaign ($1 source, $2 id, $3 its AMS mailing or null).
-INSERT INTO campaign (source, campaign_id, ams_mailing) VALUES ($1, $2, $3)
+-- Find or make the campaign ($1 source, $2 id, $3 its AMS mailing or null, $4 how many it expects or null); a new one is closed when $5.
+INSERT INTO campaign (source, campaign_id, ams_mailing, to_send, closed) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (source, campaign_id)
-DO UPDATE SET ams_mailing = coalesce(campaign.ams_mailing, excluded.ams_mailing)
+DO UPDATE SET
+    ams_mailing = coalesce(campaign.ams_mailing, excluded.ams_mailing),
+    to_send = coalesce(excluded.to_send, campaign.to_send)
 RETURNING id;
 
 -- name: next_submission
@@ -101,11 +103,16 @@ WITH incoming AS (
     RETURNING id, key, campaign, source, recipient_index
 ), judged AS (
     SELECT
-        added.id, added.key, added.campaign, c.paused_at IS NOT NULL AS paused, s.source IS NOT NULL AS suppressed
+        added.id, added.key, added.campaign, coalesce(c.paused_at IS NOT NULL OR c.closed, false) AS paused, s.reason AS barred,
+        s.reason IS NOT NULL AS suppressed
     FROM added
     LEFT JOIN campaign c ON c.id = added.campaign
-    LEFT JOIN suppression s ON added.campaign IS NOT NULL
-        AND s.source = added.source AND s.recipient_index = added.recipient_index
+    LEFT JOIN LATERAL (
+        SELECT reason FROM suppression s
+        WHERE s.recipient_index = added.recipient_index AND s.lifted_at IS NULL
+            AND ($20::boolean OR s.source IN (added.source, ''))
+        ORDER BY s.at LIMIT 1
+    ) s ON added.campaign IS NOT NULL
 ), placed AS (
     INSERT INTO delivery (message, status, worker, settled_at)
     SELECT
@@ -119,6 +126,10 @@ WITH incoming AS (
     SELECT incoming.alias, added.id FROM incoming JOIN added USING (key)
     WHERE incoming.alias IS NOT NULL
     ON CONFLICT DO NOTHING
+), told AS (
+    INSERT INTO event (message, occurred_at, type, source, reason, dedupe)
+    SELECT id, now(), 'suppressed', 'relay', barred, substr(sha256(key || '\x73'::bytea), 1, 16)
+    FROM judged WHERE suppressed
 ), counted AS (
     INSERT INTO campaign_delta (campaign, counter, amount)
     SELECT campaign, 'accepted', count(*) FROM judged WHERE campaign IS NOT NULL GROUP BY campaign
@@ -133,7 +144,7 @@ SELECT key, id, suppressed, paused FROM judged;
 SELECT
     m.key, m.id, m.submission, m.body_digest, m.accepted_at, d.status::text AS status, d.worker, d.turn,
     d.body IS NOT NULL AS stored, coalesce(p.lease_until > now(), false) AS worked_on,
-    c.paused_at IS NOT NULL AS paused
+    coalesce(c.paused_at IS NOT NULL OR c.closed, false) AS paused
 FROM message m
 JOIN delivery d ON d.message = m.id
 LEFT JOIN process p ON p.id = d.worker
@@ -255,26 +266,49 @@ WITH entry AS (
 SELECT message FROM moved;
 
 -- name: claim_due
--- Take up to $2 due messages for process $1, oldest first; several workers are safe. One whose campaign is held is set aside until it is released, and comes back as held.
+-- Take up to $2 due messages for process $1, oldest first; several workers are safe. One whose campaign is held is set aside until it is released, and one whose recipient wants no more ends here; both come back as what they are.
 WITH due AS (
-    SELECT d.message, c.paused_at IS NOT NULL AS held
+    SELECT d.message, m.campaign, m.key, coalesce(c.paused_at IS NOT NULL OR c.closed, false) AS held, s.reason AS barred
     FROM delivery d
     JOIN message m ON m.id = d.message
     LEFT JOIN campaign c ON c.id = m.campaign
+    LEFT JOIN LATERAL (
+        SELECT reason FROM suppression s
+        WHERE s.recipient_index = m.recipient_index AND s.lifted_at IS NULL
+            AND ($3::boolean OR s.source IN (m.source, ''))
+        ORDER BY s.at LIMIT 1
+    ) s ON m.campaign IS NOT NULL
     WHERE d.status = 'queued' AND d.next_at <= now()
     ORDER BY d.next_at LIMIT $2
     FOR UPDATE OF d SKIP LOCKED
+), fate AS (
+    SELECT *, (CASE WHEN barred IS NOT NULL THEN 'suppressed' WHEN held THEN 'queued' ELSE 'sending' END) AS status
+    FROM due
+), moved AS (
+    UPDATE delivery d
+    SET status = fate.status::delivery_status,
+        worker = CASE WHEN fate.status = 'sending' THEN $1::bigint END,
+        turn = d.turn + (fate.status <> 'queued')::int,
+        next_at = CASE WHEN fate.status = 'queued' THEN 'infinity'::timestamptz END,
+        settled_at = CASE WHEN fate.status = 'suppressed' THEN now() END,
+        body = CASE WHEN fate.status <> 'suppressed' THEN d.body END,
+        body_day = CASE WHEN fate.status <> 'suppressed' THEN d.body_day END,
+        dot_at = NULL
+    FROM fate WHERE d.message = fate.message
+    RETURNING d.message, d.turn, d.attempts, d.body_day, d.body, fate.status
+), told AS (
+    INSERT INTO event (message, occurred_at, type, source, reason, dedupe)
+    SELECT message, now(), 'suppressed', 'relay', barred, substr(sha256(key || '\x73'::bytea), 1, 16)
+    FROM fate WHERE fate.status = 'suppressed'
+), counted AS (
+    INSERT INTO campaign_delta (campaign, counter, amount)
+    SELECT campaign, counter, count(*) * sign FROM fate
+    CROSS JOIN (VALUES ('queued', -1), ('suppressed', 1)) change (counter, sign)
+    WHERE fate.status = 'suppressed' GROUP BY campaign, counter, sign
 )
-UPDATE delivery d
-SET status = (CASE WHEN due.held THEN 'queued' ELSE 'sending' END)::delivery_status,
-    worker = CASE WHEN NOT due.held THEN $1::bigint END,
-    turn = d.turn + (NOT due.held)::int,
-    next_at = CASE WHEN due.held THEN 'infinity'::timestamptz END,
-    dot_at = NULL
-FROM due, message m
-WHERE d.message = due.message AND m.id = d.message
-RETURNING m.id, m.key, m.generation, m.accepted_at, m.recipient, m.message_id,
-    d.turn, d.attempts, d.body_day, d.body, due.held;
+SELECT m.id, m.key, m.generation, m.accepted_at, m.recipient, m.message_id,
+    moved.turn, moved.attempts, moved.body_day, moved.body, moved.status
+FROM moved JOIN message m ON m.id = moved.message;
 
 -- name: set_aside_held
 -- Set aside up to $1 due messages whose campaign is held, so that no claim has to look past them.
@@ -283,7 +317,7 @@ WITH held AS (
     FROM delivery d
     JOIN message m ON m.id = d.message
     JOIN campaign c ON c.id = m.campaign
-    WHERE d.status = 'queued' AND d.next_at <= now() AND c.paused_at IS NOT NULL
+    WHERE d.status = 'queued' AND d.next_at <= now() AND (c.paused_at IS NOT NULL OR c.closed)
     LIMIT $1
     FOR UPDATE OF d SKIP LOCKED
 )
@@ -297,7 +331,7 @@ WITH released AS (
     FROM delivery d
     JOIN message m ON m.id = d.message
     LEFT JOIN campaign c ON c.id = m.campaign
-    WHERE d.status = 'queued' AND d.next_at = 'infinity' AND c.paused_at IS NULL
+    WHERE d.status = 'queued' AND d.next_at = 'infinity' AND c.paused_at IS NULL AND c.closed IS NOT TRUE
         AND ($1::bigint IS NULL OR m.campaign = $1)
     LIMIT $2
     FOR UPDATE OF d SKIP LOCKED
@@ -310,10 +344,10 @@ RETURNING d.message;
 SELECT envelope, profile, content FROM body WHERE day = $1 AND id = $2;
 
 -- name: postpone_delivery
--- Put a message back into the queue for $2 seconds with what the upstream said; $4 when it may have been sent.
+-- Put a message back into the queue for $2 seconds with what the upstream said; $4 when it may have been sent, $7 when it was tried.
 UPDATE delivery
 SET status = 'queued', worker = NULL, next_at = now() + make_interval(secs => $2), reply = coalesce($3, reply),
-    attempts = attempts + 1, doubts = doubts + $4::int, upstream = $5, dot_at = NULL
+    attempts = attempts + $7::boolean::int, doubts = doubts + $4::int, upstream = $5, dot_at = NULL
 WHERE message = $1 AND status = 'sending' AND turn = $6;
 
 -- name: held_deliveries
@@ -421,7 +455,7 @@ SELECT
     m.id, m.key, m.message_id, c.campaign_id, m.source, m.sender, m.recipient, m.accepted_at, m.size,
     d.status::text AS status, d.attempts, d.doubts, d.upstream, d.reply,
     CASE WHEN d.next_at < 'infinity' THEN d.next_at END AS next_at,
-    d.status = 'queued' AND (c.paused_at IS NOT NULL OR d.next_at = 'infinity') AS held
+    d.status = 'queued' AND (c.paused_at IS NOT NULL OR c.closed IS TRUE OR d.next_at = 'infinity') AS held
 FROM delivery d
 JOIN message m ON m.id = d.message
 LEFT JOIN campaign c ON c.id = m.campaign
@@ -523,7 +557,7 @@ ORDER BY p.id LIMIT $3;
 
 -- name: resolve_keys
 -- The messages that these keys name, with what an event of theirs touches.
-SELECT m.key, m.id, m.campaign, m.source, m.recipient_index, c.ams_mailing
+SELECT m.key, m.id, m.campaign, m.source, m.recipient_index, m.recipient = 'erased' AS erased, c.ams_mailing
 FROM message m
 LEFT JOIN campaign c ON c.id = m.campaign
 WHERE m.key = ANY($1::bytea[]);
@@ -553,10 +587,16 @@ SELECT * FROM unnest(
 );
 
 -- name: tally_events
--- Count the events of these messages by what they say and who said it.
+-- Count the events of these messages by what they say and who said it, those that are gone too.
 SELECT
-    message, type, source, machine, count(*) AS amount, min(occurred_at) AS first_at, max(occurred_at) AS last_at
-FROM event WHERE message = ANY($1::bigint[])
+    message, type, source, machine, sum(amount)::bigint AS amount, min(first_at) AS first_at, max(last_at) AS last_at
+FROM (
+    SELECT message, type, source, machine, 1 AS amount, occurred_at AS first_at, occurred_at AS last_at
+    FROM event WHERE message = ANY($1::bigint[])
+    UNION ALL
+    SELECT message, type, source, machine, amount, first_at, last_at
+    FROM event_tally WHERE message = ANY($1::bigint[])
+) told
 GROUP BY message, type, source, machine;
 
 -- name: set_engagements
@@ -581,12 +621,52 @@ INSERT INTO campaign_delta (campaign, counter, amount)
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[]);
 
 -- name: suppress_recipients
--- Keep campaign mail from these recipients; the first reason stays.
-INSERT INTO suppression (source, recipient_index, reason, message)
-SELECT DISTINCT ON (source, recipient_index) source, recipient_index, reason, message
-FROM unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[]) AS t (source, recipient_index, reason, message)
-ORDER BY source, recipient_index, message
-ON CONFLICT (source, recipient_index) DO NOTHING;
+-- Keep campaign mail from these recipients. The first reason stays; one that was lifted counts anew when the wish is younger.
+INSERT INTO suppression (source, recipient_index, reason, message, at)
+SELECT DISTINCT ON (source, recipient_index) source, recipient_index, reason, message, at
+FROM unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[], $5::timestamptz[])
+    AS t (source, recipient_index, reason, message, at)
+ORDER BY source, recipient_index, at, message
+ON CONFLICT (source, recipient_index) DO UPDATE
+SET reason = excluded.reason, message = excluded.message, at = excluded.at, lifted_at = NULL
+WHERE suppression.lifted_at < excluded.at;
+
+-- == the suppression list in an operator's hands (ledger/suppressions.py) ==
+
+-- name: enter_suppressions
+-- Enter recipients by hand: what stands already stays, what was lifted counts again.
+INSERT INTO suppression (source, recipient_index, recipient, reason, at)
+SELECT DISTINCT ON (source, recipient_index) source, recipient_index, recipient, reason, coalesce(at, now())
+FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::timestamptz[])
+    AS t (source, recipient_index, recipient, reason, at)
+ORDER BY source, recipient_index, at
+ON CONFLICT (source, recipient_index) DO UPDATE
+SET reason = excluded.reason, recipient = excluded.recipient, at = excluded.at, lifted_at = NULL, message = NULL
+WHERE suppression.lifted_at IS NOT NULL
+RETURNING recipient_index;
+
+-- name: lift_suppressions
+-- Let mail reach these recipients again: of source $2, or of all where it is null. The entry stays as the record of it.
+UPDATE suppression SET lifted_at = now()
+WHERE recipient_index = ANY($1::bytea[]) AND lifted_at IS NULL AND ($2::text IS NULL OR source = $2)
+RETURNING recipient_index;
+
+-- name: list_suppressions
+-- Who is suppressed, by source and then by person, behind the place ($1, $2): of source $3, or the person $4, when they are given.
+SELECT s.source, s.recipient_index, nullif(coalesce(s.recipient, m.recipient), 'erased') AS recipient, s.reason, s.at
+FROM suppression s LEFT JOIN message m ON m.id = s.message
+WHERE s.lifted_at IS NULL
+    AND ($1::text IS NULL OR (s.source, s.recipient_index) > ($1, $2::bytea))
+    AND ($3::text IS NULL OR s.source = $3)
+    AND ($4::bytea IS NULL OR s.recipient_index = $4)
+ORDER BY s.source, s.recipient_index LIMIT $5;
+
+-- name: is_suppressed
+-- Whether any entry that binds source $1 ($3: of whichever source) keeps mail from this person.
+SELECT EXISTS (
+    SELECT FROM suppression
+    WHERE recipient_index = $2 AND lifted_at IS NULL AND ($3::boolean OR source IN ($1, ''))
+) AS suppressed;
 
 -- == events out to AMS (ledger/outbox.py) ==
 
@@ -672,7 +752,7 @@ WITH item AS (
     FROM event e
     JOIN message m ON m.id = e.message
     JOIN campaign c ON c.id = m.campaign
-    WHERE c.ams_mailing IS NOT NULL AND e.recorded_at >= $1
+    WHERE c.ams_mailing IS NOT NULL AND e.recorded_at >= $1 AND m.recipient <> 'erased'
         AND e.type IN ('opened', 'clicked', 'unsubscribed')
         AND ($4::boolean OR NOT e.machine) AND split_part(coalesce(e.reason, ''), '/', 1) <> $5::text
 )
@@ -794,7 +874,7 @@ ORDER BY e.recorded_at DESC, e.id DESC LIMIT $7;
 -- name: report_campaigns
 -- Campaigns, newest first; each filter is null or must hold.
 SELECT
-    c.id, c.source, c.campaign_id, c.to_send, c.paused_at IS NOT NULL AS paused,
+    c.id, c.source, c.campaign_id, c.to_send, c.paused_at IS NOT NULL AS paused, c.closed, c.send_window,
     coalesce(a.held, a.last_error) AS last_error
 FROM campaign c
 LEFT JOIN ams_mailing a ON a.mailing = c.ams_mailing
@@ -859,12 +939,39 @@ SELECT source, reason, count(*) AS events FROM parked_event GROUP BY source, rea
 -- Set the operator's hold ($2 true) or lift it; the first hold's time stays.
 UPDATE campaign SET paused_at = CASE WHEN $2::boolean THEN coalesce(paused_at, now()) END WHERE id = $1;
 
+-- name: expect_campaign
+-- Say how many messages a campaign will have; null when nobody knows.
+UPDATE campaign SET to_send = $2 WHERE id = $1;
+
+-- name: window_campaign
+-- Give a campaign a send window of its own; null takes it away. $3: it is closed now.
+UPDATE campaign SET send_window = $2, closed = $3 WHERE id = $1;
+
+-- name: windowed_campaigns
+-- The campaigns with a send window of their own, and those that are closed.
+SELECT id, send_window, closed FROM campaign WHERE send_window IS NOT NULL OR closed;
+
+-- name: close_campaigns
+-- Close campaigns $1, and open campaigns $2.
+UPDATE campaign SET closed = id = ANY($1::bigint[]) WHERE id = ANY($1::bigint[]) OR id = ANY($2::bigint[]);
+
+-- name: close_others
+-- Close every campaign without a window of its own ($1 true), or open them.
+UPDATE campaign SET closed = $1 WHERE send_window IS NULL AND closed <> $1::boolean;
+
+-- name: changed_campaigns
+-- Up to $1 campaigns whose counts changed since they were last derived anew, longest ago first.
+SELECT id FROM campaign WHERE folded_at IS NOT NULL AND (counted_at IS NULL OR folded_at > counted_at)
+ORDER BY counted_at NULLS FIRST LIMIT $1;
+
 -- name: fold_counts
 -- Move up to $1 appended deltas into the counters; several folders are safe, and no reader sees a delta twice or not at all.
 WITH moved AS (
     DELETE FROM campaign_delta
     WHERE ctid = ANY(ARRAY(SELECT ctid FROM campaign_delta LIMIT $1 FOR UPDATE SKIP LOCKED))
     RETURNING campaign, counter, amount
+), marked AS (
+    UPDATE campaign SET folded_at = now() WHERE id IN (SELECT campaign FROM moved)
 ), folded AS (
     INSERT INTO campaign_count (campaign, counter, value)
     SELECT campaign, counter, sum(amount) FROM moved GROUP BY campaign, counter ORDER BY campaign, counter
@@ -924,5 +1031,240 @@ WITH derived AS (
 ), corrected AS (
     INSERT INTO campaign_delta (campaign, counter, amount)
     SELECT $1, counter, derived - recorded FROM compared WHERE derived <> recorded
+), marked AS (
+    UPDATE campaign SET counted_at = now() WHERE id = $1
 )
 SELECT counter, derived, recorded FROM compared ORDER BY counter;
+
+-- == erasure and retention (ledger/erasure.py, ledger/retention.py) ==
+
+-- name: hold_deliveries
+-- Hold these messages' states until the transaction ends. What is read of them is read by a later statement: one that waits for a lock sees the locked rows as they are, and the others as they were.
+SELECT message FROM delivery WHERE message = ANY($1::bigint[]) ORDER BY message FOR UPDATE;
+
+-- name: read_messages
+-- All that may name somebody in these messages, and where they stand. `engaged`: somebody who is alive has it in hand.
+SELECT
+    m.id, m.key, m.recipient, m.sender, m.message_id, m.original_message_id, d.status::text AS status, d.reply,
+    d.body_day, d.body, coalesce(p.lease_until > now(), false) AS engaged
+FROM delivery d
+JOIN message m ON m.id = d.message
+LEFT JOIN process p ON p.id = d.worker
+WHERE d.message = ANY($1::bigint[])
+ORDER BY d.message;
+
+-- name: end_erased
+-- End messages that wait, with the words $2: a recipient who is erased is sent nothing. What was never answered is refused.
+WITH old AS (
+    SELECT d.message, d.status, m.campaign, m.key FROM delivery d JOIN message m ON m.id = d.message
+    WHERE d.message = ANY($1::bigint[]) AND d.status IN ('accepted', 'queued', 'sending')
+), moved AS (
+    UPDATE delivery d
+    SET status = (CASE old.status WHEN 'accepted' THEN 'refused' ELSE 'failed' END)::delivery_status,
+        settled_at = now(), next_at = NULL, worker = NULL, body = NULL, body_day = NULL, reply = $2, turn = d.turn + 1
+    FROM old WHERE d.message = old.message
+    RETURNING d.message, d.turn, d.status
+), told AS (
+    INSERT INTO event (message, occurred_at, type, source, reason, dedupe)
+    SELECT old.message, now(), 'failed', 'operator', $2,
+        substr(sha256(old.key || convert_to('erased ' || moved.turn, 'UTF8')), 1, 16)
+    FROM old JOIN moved USING (message) WHERE moved.status = 'failed'
+), counted AS (
+    INSERT INTO campaign_delta (campaign, counter, amount)
+    SELECT campaign, counter, sum(amount) FROM (
+        SELECT old.campaign, moved.status::text AS counter, 1 AS amount FROM old JOIN moved USING (message)
+        UNION ALL
+        SELECT campaign, 'queued', -1 FROM old WHERE status IN ('queued', 'sending')
+    ) change WHERE campaign IS NOT NULL GROUP BY campaign, counter
+)
+SELECT message FROM moved WHERE status = 'failed';
+
+-- name: erase_messages
+-- Take from settled messages who they went to, and give them words that name nobody; $6: nor may they be found by their recipient any more. A repeat of what failed becomes a new message: nobody knows where this one goes.
+WITH word AS (
+    SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::text[], $4::text[], $5::text[])
+        AS t (id, sender, message_id, original_message_id, reply)
+), settled AS (
+    UPDATE delivery d SET reply = word.reply, turn = d.turn + (d.status IN ('failed', 'refused'))::int
+    FROM word
+    WHERE d.message = word.id AND (d.reply IS DISTINCT FROM word.reply OR d.status IN ('failed', 'refused'))
+)
+UPDATE message m
+SET recipient = 'erased', sender = word.sender, message_id = word.message_id,
+    original_message_id = word.original_message_id,
+    recipient_index = CASE WHEN $6::boolean THEN ''::bytea ELSE m.recipient_index END,
+    body_digest = CASE WHEN d.status IN ('failed', 'refused') THEN ''::bytea ELSE m.body_digest END
+FROM word JOIN delivery d ON d.message = word.id WHERE m.id = word.id;
+
+-- name: erase_visitors
+-- Take from the events of these messages where from, and with what program, somebody came.
+UPDATE event SET network = NULL, user_agent = NULL
+WHERE message = ANY($1::bigint[]) AND (network IS NOT NULL OR user_agent IS NOT NULL);
+
+-- name: worded_events
+-- The events of these messages that hold words of strangers.
+SELECT recorded_at, id, message, url, reason FROM event
+WHERE message = ANY($1::bigint[]) AND (url IS NOT NULL OR reason IS NOT NULL);
+
+-- name: reword_events
+-- Give events other words.
+UPDATE event e SET url = t.url, reason = t.reason
+FROM unnest($1::timestamptz[], $2::bigint[], $3::bigint[], $4::text[], $5::text[])
+    AS t (recorded_at, id, message, url, reason)
+WHERE e.message = t.message AND e.recorded_at = t.recorded_at AND e.id = t.id
+RETURNING e.id;
+
+-- name: drop_items
+-- Let go of what AMS was to hear of these messages: it would be told who they went to.
+DELETE FROM outbox WHERE message = ANY($1::bigint[]) RETURNING id;
+
+-- name: drop_items_by_id
+-- Let go of these items without a word to AMS, and without counting them as told.
+DELETE FROM outbox WHERE id = ANY($1::bigint[]);
+
+-- name: drop_bodies
+-- Free these bodies (days $1, ids $2), unless another message needs them.
+DELETE FROM body b USING unnest($1::date[], $2::bigint[]) AS t (day, id)
+WHERE b.day = t.day AND b.id = t.id AND NOT EXISTS (SELECT FROM delivery d WHERE d.body = t.id)
+RETURNING b.id;
+
+-- name: drop_parked_of
+-- Let go of parked events that name these keys.
+DELETE FROM parked_event WHERE named = ANY($1::bytea[]) RETURNING id;
+
+-- name: drop_parked_naming
+-- Let go of parked events in which an address stands: $1, in octets as `encode` spells them.
+DELETE FROM parked_event WHERE encode(payload, 'escape') ~* $1::text RETURNING id;
+
+-- name: drop_items_naming
+-- Let go of what AMS was to hear about a link in which an address stands.
+DELETE FROM outbox WHERE url ~* $1::text RETURNING id;
+
+-- name: reword_items
+-- Give what AMS answered other words where an address stands in them.
+UPDATE outbox SET reason = regexp_replace(reason, $1::text, $2::text, 'gi') WHERE reason ~* $1::text RETURNING id;
+
+-- name: reword_mailings
+-- The same for the troubles of mailings.
+UPDATE ams_mailing
+SET last_error = regexp_replace(last_error, $1::text, $2::text, 'gi'), held = regexp_replace(held, $1::text, $2::text, 'gi')
+WHERE last_error ~* $1::text OR held ~* $1::text RETURNING mailing;
+
+-- name: suppress_erased
+-- Keep campaign mail of every source from the person $1, of whom nothing but this index is left.
+INSERT INTO suppression (source, recipient_index, reason) VALUES ('', $1, $2)
+ON CONFLICT (source, recipient_index)
+DO UPDATE SET reason = excluded.reason, at = excluded.at, lifted_at = NULL, message = NULL
+WHERE suppression.lifted_at IS NOT NULL;
+
+-- name: unname_suppressions
+-- Let the suppressions of a person stand for an index alone.
+UPDATE suppression SET recipient = NULL WHERE recipient_index = $1 AND recipient IS NOT NULL RETURNING source;
+
+-- name: message_span
+-- The first and the last message there is.
+SELECT min(id) AS first, max(id) AS last FROM message;
+
+-- name: messages_naming
+-- Of the messages $1 to $2, those that name an address in other words than their recipient: $3 in text, $4 in octets.
+SELECT id, sender, message_id, original_message_id FROM message
+WHERE id BETWEEN $1 AND $2
+    AND (encode(sender, 'escape') ~* $4::text OR message_id ~* $3::text OR original_message_id ~* $3::text);
+
+-- name: reword_messages
+-- Give messages words that name nobody.
+UPDATE message m SET sender = t.sender, message_id = t.message_id, original_message_id = t.original_message_id
+FROM unnest($1::bigint[], $2::bytea[], $3::text[], $4::text[]) AS t (id, sender, message_id, original_message_id)
+WHERE m.id = t.id RETURNING m.id;
+
+-- name: reword_replies
+-- Reword the replies of the messages $1 to $2 that name an address.
+UPDATE delivery SET reply = regexp_replace(reply, $3::text, $4::text, 'gi')
+WHERE message BETWEEN $1 AND $2 AND reply ~* $3::text RETURNING message;
+
+-- name: events_naming
+-- The events of the messages $1 to $2 that name an address.
+SELECT recorded_at, id, message, url, reason FROM event
+WHERE message BETWEEN $1 AND $2 AND (url ~* $3::text OR reason ~* $3::text);
+
+-- name: bodies_naming
+-- The next $4 bodies behind ($2, $3), and whether one of the spellings $1 of an address stands in them.
+SELECT
+    b.day, b.id,
+    EXISTS (
+        SELECT FROM unnest($1::bytea[]) AS t (form)
+        WHERE position(form IN b.envelope) > 0 OR position(form IN b.content) > 0
+    ) AS names
+FROM body b WHERE (b.day, b.id) > ($2::date, $3::bigint) ORDER BY b.day, b.id LIMIT $4;
+
+-- name: lock_retention
+-- Let one process at a time do away with what is old; false when another does.
+SELECT pg_try_advisory_xact_lock(1869968501) AS ours;
+
+-- name: retention_reached
+-- Up to which message retention of this kind has come.
+SELECT message FROM retention WHERE kind = $1;
+
+-- name: reach_retention
+-- Note up to which message retention of kind $1 has come.
+INSERT INTO retention (kind, message) VALUES ($1, $2)
+ON CONFLICT (kind) DO UPDATE SET message = excluded.message;
+
+-- name: next_messages
+-- The next $2 messages behind $1, and what decides whether their recipients may go.
+SELECT
+    m.id, m.accepted_at, m.recipient = 'erased' AS erased,
+    d.status IN ('sent', 'failed', 'refused', 'suppressed') AS settled
+FROM message m JOIN delivery d ON d.message = m.id
+WHERE m.id > $1 ORDER BY m.id LIMIT $2;
+
+-- name: drop_old_parked
+-- Let go of parked events from before $1, of the $2 oldest.
+DELETE FROM parked_event WHERE id IN (
+    SELECT id FROM (SELECT id, parked_at FROM parked_event ORDER BY id LIMIT $2) oldest WHERE parked_at < $1
+) RETURNING id;
+
+-- name: old_months
+-- The months of events, as partitions, that ended by the day $1.
+SELECT relname AS month, to_date(substr(relname, 7), 'YYYYMM') AS first,
+    (to_date(substr(relname, 7), 'YYYYMM') + interval '1 month')::date AS next
+FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+WHERE inhparent = 'event'::regclass AND relname ~ '^event_[0-9]{6}$'
+    AND to_date(substr(relname, 7), 'YYYYMM') + interval '1 month' <= $1::date
+ORDER BY relname;
+
+-- name: month_span
+-- The first and the last message that the events recorded from $1 to before $2 tell of.
+SELECT min(message) AS first, max(message) AS last FROM event WHERE recorded_at >= $1::date AND recorded_at < $2::date;
+
+-- name: tally_month
+-- Keep what the events recorded from $1 to before $2 said of the messages from $3 to before $4.
+INSERT INTO event_tally (message, type, source, machine, amount, first_at, last_at)
+SELECT message, type, source, machine, count(*), min(occurred_at), max(occurred_at)
+FROM event WHERE recorded_at >= $1::date AND recorded_at < $2::date AND message >= $3 AND message < $4
+GROUP BY message, type, source, machine
+ON CONFLICT (message, type, source, machine) DO UPDATE SET
+    amount = event_tally.amount + excluded.amount, first_at = least(event_tally.first_at, excluded.first_at),
+    last_at = greatest(event_tally.last_at, excluded.last_at);
+
+-- name: drop_month
+-- Drop a month of events; false when somebody stood in the way.
+SELECT drop_events($1) AS done;
+
+-- name: drop_stray_events
+-- Let go of up to $2 events from before the day $1 that stand in no month of their own, and keep what they said.
+WITH gone AS (
+    DELETE FROM event_default
+    WHERE (recorded_at, id) IN (
+        SELECT recorded_at, id FROM event_default WHERE recorded_at < $1::date ORDER BY recorded_at, id LIMIT $2
+    )
+    RETURNING message, type, source, machine, occurred_at
+), kept AS (
+    INSERT INTO event_tally (message, type, source, machine, amount, first_at, last_at)
+    SELECT message, type, source, machine, count(*), min(occurred_at), max(occurred_at)
+    FROM gone GROUP BY message, type, source, machine
+    ON CONFLICT (message, type, source, machine) DO UPDATE SET
+        amount = event_tally.amount + excluded.amount, first_at = least(event_tally.first_at, excluded.first_at),
+        last_at = greatest(event_tally.last_at, excluded.last_at)
+)
+SELECT count(*)::bigint AS gone FROM gone;

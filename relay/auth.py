@@ -7,6 +7,7 @@ import asyncio
 import base64
 import binascii
 import hmac
+import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -23,6 +24,12 @@ MECHANISMS = ("PLAIN", "LOGIN")
 
 #: Sends a challenge and returns the response line, or the reply that ends the exchange.
 Ask = Callable[[bytes], Awaitable[bytes | Reply]]
+
+LOCKOUTS = Counter("outrider_relay_lockouts_total", "Addresses locked out after too many wrong credentials.")
+
+_LOCKOUT_FAILURES = 20
+_LOCKOUT_SECONDS = 600.0
+_LOCKOUT_ADDRESSES = 10_000
 
 # A guess costs 0.1 s of CPU and 32 MiB: a swarm of guessers gets two at a time, and the rest wait.
 _CHECKS_AT_ONCE = 2
@@ -50,6 +57,11 @@ class Gate:
         self._key = secrets.token_bytes(32)
         self._proven: dict[str, bytes] = {}
 
+    def admit_only(self, users: Mapping[str, PasswordHash]) -> None:
+        """Take other users from here on; who is no longer among them, or has another password, proves it anew."""
+        self._users = users
+        self._proven.clear()
+
     async def admits(self, credentials: Credentials) -> bool:
         """Say whether the password is this user's."""
         tag = hmac.digest(self._key, credentials.password, "sha256")
@@ -62,6 +74,38 @@ class Gate:
         else:
             AUTH_FAILURES.inc()
         return proven
+
+
+class Lockout:
+    """Who guessed too often: an address with so many wrong credentials in a window is not listened to until its end.
+
+    This machine is exempt: a mailer here with an old password must not keep its neighbours out.
+    """
+
+    def __init__(self, *, failures: int = _LOCKOUT_FAILURES, seconds: float = _LOCKOUT_SECONDS) -> None:
+        self._failures = failures
+        self._seconds = seconds
+        #: For each address when its window ends, and how often it failed in it.
+        self._windows: dict[str, tuple[float, int]] = {}
+
+    def holds(self, client: str, now: float) -> bool:
+        """Tell whether *client* is locked out; *now* in seconds of any clock."""
+        until, failed = self._windows.get(client, (0.0, 0))
+        return now < until and failed >= self._failures
+
+    def count(self, client: str, now: float) -> None:
+        """Count a failure of *client*."""
+        if not client or ipaddress.ip_address(client.partition("%")[0]).is_loopback:
+            return
+        until, failed = self._windows.pop(client, (0.0, 0))
+        if now >= until:
+            until, failed = now + self._seconds, 0
+        if failed + 1 == self._failures:
+            LOCKOUTS.inc()
+        # The newest stands last, so that a swarm of addresses pushes out the oldest.
+        self._windows[client] = until, failed + 1
+        if len(self._windows) > _LOCKOUT_ADDRESSES:
+            del self._windows[next(iter(self._windows))]
 
 
 async def exchange(argument: bytes, ask: Ask) -> Credentials | Reply:

@@ -13,6 +13,12 @@ _NAME = re.compile(r"\A[A-Za-z0-9._:-]{1,64}\Z")
 # What a template engine left behind: [%%MailingID%%], {{id}}, *|ID|*, ${id}.
 _UNEXPANDED = re.compile(r"%%|\{\{|\*\||\$\{|\{%")
 
+#: By this a mailer may say how many messages the campaign will have; it is removed from what leaves.
+TO_SEND_HEADER = "X-Outrider-To-Send"
+
+# Of a number that fits its column.
+_MAX_DIGITS = 10
+
 _LARGEST_MAILING = 2**63 - 1
 
 
@@ -23,6 +29,8 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     #: The integer under which AMS knows it; none for everybody else's.
     ams_mailing: int | None = None
+    #: How many messages its mailer says it will have.
+    to_send: int | None = None
 
 
 class HeaderValues(Protocol):
@@ -49,8 +57,17 @@ def campaign_of(headers: HeaderValues, *, names: Sequence[str], ams_names: Seque
         if not _NAME.match(value):
             return Campaign(reason="invalid")
         is_ams = name.lower() in {ams_name.lower() for ams_name in ams_names}
-        return Campaign(id=value, ams_mailing=_mailing(value) if is_ams else None)
+        return Campaign(
+            id=value, ams_mailing=_mailing(value) if is_ams else None, to_send=_expected(headers.all(TO_SEND_HEADER))
+        )
     return Campaign(reason="no_header")
+
+
+def _expected(values: Sequence[str]) -> int | None:
+    # Said twice with two numbers, or with none, it says nothing.
+    numbers = {value.strip() for value in values}
+    text = numbers.pop() if len(numbers) == 1 else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS and int(text) else None
 
 
 def _bare(value: str) -> str:

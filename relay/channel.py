@@ -78,6 +78,12 @@ class Channel(SMTP):
         self._refusal = self.reception.enter(self)
         super().connection_made(transport)
 
+    def stands_for(self, client: str) -> None:
+        """Take *client* for the peer, as a proxy says."""
+        self._refusal = self.reception.rename(self, client)
+        self.trusted = self.reception.allows(client)
+        self.on_this_machine = is_loopback(client)
+
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - see below
         """Let the session read what has arrived, then end; aiosmtpd would cancel it in the middle of its work."""
         self._stop_timer()

@@ -5,10 +5,12 @@ ours is `451 4.3.0`; a fault of the client is counted, and ten of them end the s
 """
 
 import asyncio
+import ipaddress
 import re
 from datetime import UTC, datetime
 
 import structlog
+from aiosmtpd.proxy_protocol import get_proxy
 from aiosmtpd.smtp import Envelope
 
 from relay import auth, replies
@@ -18,6 +20,7 @@ from relay.intake import DEFAULT_SOURCE, Submission, protocol_word
 from relay.reader import DataReader
 from relay.reception import Reception
 from relay.replies import Reply
+from relay.spool import THRESHOLD, Spool
 
 log = structlog.get_logger()
 
@@ -26,6 +29,8 @@ _HTTP_VERBS = frozenset(
 )
 _UNSAFE_IN_HELO = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 _HELO_CHARS = 255
+# A proxy speaks before anybody else does.
+_INTRODUCTION_SECONDS = 5.0
 
 
 class Transaction(Envelope):
@@ -59,6 +64,9 @@ class OutriderSMTP(Channel):
 
     async def _handle_client(self) -> None:
         try:
+            if self.reception.is_proxy(self.client) and not self.encrypted and not await self._introduced():
+                self.abort()
+                return
             if self._refusal is not None:
                 self.dismiss(self._refusal)
                 return
@@ -72,6 +80,20 @@ class OutriderSMTP(Channel):
             self.throw_out(replies.LOCAL_ERROR)
         finally:
             self.hang_up()
+
+    async def _introduced(self) -> bool:
+        """Learn from a proxy in front of us who the client is; false when it says nothing that can be read."""
+        self.start_timer(_INTRODUCTION_SECONDS)
+        try:
+            said = await get_proxy(self._reader)
+        except (ConnectionError, ValueError, LookupError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            return False
+        if not said.valid or self.gone:
+            return False
+        # Without an address it speaks for itself: its own health check.
+        if isinstance(said.src_addr, ipaddress.IPv4Address | ipaddress.IPv6Address):
+            self.stands_for(str(said.src_addr))
+        return True
 
     async def _one_command(self) -> None:
         if self.reception.draining and not self._transaction.open:
@@ -110,7 +132,7 @@ class OutriderSMTP(Channel):
             case b"MAIL":
                 return self._mail(argument)
             case b"RCPT":
-                return self._rcpt(argument)
+                return await self._rcpt(argument)
             case b"DATA":
                 return await self._data(argument)
             case b"RSET":
@@ -198,7 +220,7 @@ class OutriderSMTP(Channel):
         self._transaction.eight_bit = sender.eight_bit
         return replies.SENDER_OK
 
-    def _rcpt(self, argument: bytes) -> Reply:
+    async def _rcpt(self, argument: bytes) -> Reply:
         transaction = self._transaction
         if not transaction.open:
             return self._fault(replies.MAIL_FIRST if self._helo else replies.HELLO_FIRST)
@@ -213,6 +235,9 @@ class OutriderSMTP(Channel):
             # A client may well send them all before it reads an answer; only one that goes on and on is at fault.
             overshot = transaction.asked > 2 * limit
             return self._fault(replies.TOO_MANY_RECIPIENTS) if overshot else replies.TOO_MANY_RECIPIENTS
+        unwanted = self.reception.settings.unwanted
+        if unwanted is not None and await unwanted(self._user or DEFAULT_SOURCE, recipient):
+            return replies.UNWANTED
         transaction.recipients[recipient] = None
         return replies.RECIPIENT_OK
 
@@ -225,25 +250,47 @@ class OutriderSMTP(Channel):
         if argument:
             return self._fault(replies.BAD_ARGUMENTS)
         await self.answer(replies.START_DATA)
-        content = await self._content()
-        if content is None:
+        reader = await self._content()
+        if reader is None:
             return None
-        if isinstance(content, Reply):
+        if isinstance(reader, Reply):
             self._reset()
-            return content
+            return reader
         # The pipeline's time is not the client's: no timer runs while it works.
         self._stop_timer()
-        reply = await self.reception.accept(self._submission(content))
+        reply = await self._decided(reader)
         self.start_timer(self.reception.settings.idle_timeout)
         self._reset()
         if reply.outcome == "accepted":
             self._errors = self._junk = 0
         return reply
 
-    async def _content(self) -> bytes | Reply | None:
-        """Read up to the final dot: the content, the reply that refuses it, or None when the client has gone."""
+    async def _decided(self, reader: DataReader) -> Reply:
+        """Have a content decided that has come to its end; large ones only so many at a time."""
+        if reader.octets <= THRESHOLD:
+            content = reader.result()
+            return content if isinstance(content, Reply) else await self.reception.accept(self._submission(content))
+        async with self.reception.budget.of(reader.octets):
+            content = await asyncio.to_thread(reader.result)
+            return content if isinstance(content, Reply) else await self.reception.accept(self._submission(content))
+
+    async def _content(self) -> DataReader | Reply | None:
+        """Read up to the final dot: its reader, the reply that ends the session, or None when the client has gone."""
         settings = self.reception.settings
-        reader = DataReader(max_bytes=settings.max_bytes, max_received=settings.loop_limit)
+        held = Spool(settings.spool)
+        reader = DataReader(
+            held, max_bytes=settings.max_bytes, max_received=settings.loop_limit, hostname=settings.hostname
+        )
+        came: DataReader | Reply | None = None
+        try:
+            came = await self._fed(reader)
+        finally:
+            if came is not reader:
+                held.clear()
+        return came
+
+    async def _fed(self, reader: DataReader) -> DataReader | Reply | None:
+        settings = self.reception.settings
         deadline = self.loop.time() + settings.data_timeout
         while True:
             self.start_timer(max(min(settings.idle_timeout, deadline - self.loop.time()), 0.001))
@@ -254,10 +301,12 @@ class OutriderSMTP(Channel):
             used = reader.feed(block)
             if used is not None:
                 self.put_back(block[used:])
-                return reader.result()
+                return reader
             if reader.hopeless:
                 self._ending = True
                 return replies.TOO_BIG
+            if reader.octets > THRESHOLD:
+                await self.reception.turns.end()
 
     def _submission(self, content: bytes) -> Submission:
         transaction = self._transaction
@@ -305,6 +354,8 @@ class OutriderSMTP(Channel):
         if self._user is not None or self._transaction.open:
             in_use = self._user is not None
             return self._fault(replies.AUTHENTICATED_ALREADY if in_use else replies.AUTH_IN_TRANSACTION)
+        if self.reception.lockout.holds(self.client, self.loop.time()):
+            return replies.TOO_MANY_FAILURES
         credentials = await auth.exchange(argument, self._ask)
         if isinstance(credentials, Reply) and credentials != replies.BAD_CREDENTIALS:
             return self._fault(credentials)
@@ -315,6 +366,7 @@ class OutriderSMTP(Channel):
 
     async def _rejected(self) -> Reply:
         self._auth_failures += 1
+        self.reception.lockout.count(self.client, self.loop.time())
         await asyncio.sleep(self.reception.settings.auth_delay)
         if self._auth_failures >= self.reception.settings.max_auth_failures:
             return replies.TOO_MANY_FAILURES

@@ -33,7 +33,9 @@ class Correlations(Protocol):
     def process(self) -> int:
         """Who we are in the ledger."""
 
-    async def campaign(self, source: str, campaign_id: str, ams_mailing: int | None) -> int:
+    async def campaign(
+        self, source: str, campaign_id: str, ams_mailing: int | None, to_send: int | None, now: datetime
+    ) -> int:
         """Return the row of a campaign."""
 
     async def correlate(self, message: NewMessage) -> Correlated | None:

@@ -28,6 +28,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     recipient: str
     code: int
     text: str
+    #: Who said so; empty: the notification's upstream.
+    upstream: str = ""
 
 
 def notification(
@@ -71,13 +73,14 @@ def _status(failures: Sequence[Failure], hostname: str, upstream: str) -> Messag
     for failure in failures:
         kind = "rfc822" if failure.recipient.isascii() else "utf-8"
         match = _ENHANCED.match(failure.text)
+        remote = failure.upstream or upstream
         groups.append(
             _group(
                 {
                     "Final-Recipient": f"{kind}; {failure.recipient}",
                     "Action": "failed",
                     "Status": match[1] if match is not None and match[1][0] == "5" else "5.0.0",
-                    "Remote-MTA": f"dns; {upstream.rpartition(':')[0] or upstream}",
+                    "Remote-MTA": f"dns; {remote.rpartition(':')[0] or remote}",
                     "Diagnostic-Code": f"smtp; {failure.code} {_one_line(failure.text)}",
                 }
             )

@@ -33,7 +33,7 @@ _SETTLE_SECONDS = 5.0
 
 
 class Upstream(Protocol):
-    """Where mail goes: `relay.upstream.SmtpUpstream` or `relay.capture.CaptureUpstream`."""
+    """Where mail goes: `relay.upstreams.Upstreams` or `relay.capture.CaptureUpstream`."""
 
     @property
     def name(self) -> str:
@@ -98,26 +98,27 @@ class Forwarder:
     async def settle(self, message: int, turn: int, verdict: Verdict) -> None:
         """Record a final verdict; where PostgreSQL does not take it now it is recorded later, and this returns."""
         named = reply_id(verdict.text) if verdict.accepted else None
+        upstream = verdict.upstream or self._upstream.name
         await self._record(
             Settlement(
                 id=message,
                 turn=turn,
                 status="sent" if verdict.accepted else "failed",
-                upstream=self._upstream.name,
+                upstream=upstream,
                 reply=str(verdict),
-                alias=None if named is None else alias_digest("upstream", self._upstream.name, named),
+                alias=None if named is None else alias_digest("upstream", upstream, named),
                 dedupe=secrets.token_bytes(16),
             )
         )
 
-    async def refuse(self, message: int, turn: int, *, doubtful: bool) -> None:
+    async def refuse(self, message: int, turn: int, *, doubtful: bool, upstream: str = "") -> None:
         """Record that the mailer was told to come again: no verdict, and nothing stored."""
         await self._record(
             Settlement(
                 id=message,
                 turn=turn,
                 status="refused",
-                upstream=self._upstream.name,
+                upstream=upstream or self._upstream.name,
                 reply=None,
                 alias=None,
                 dedupe=secrets.token_bytes(16),

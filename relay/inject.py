@@ -12,7 +12,7 @@ import injector
 from injector.tokens import Keyring, Purpose
 
 #: Rises when the same profile would render other bytes than before.
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +25,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     #: Header names removed from what leaves.
     strip: tuple[str, ...]
     hostname: str
+    #: The names of the keys that sign again with DKIM: a key added later signs no message that was planned before.
+    dkim_keys: tuple[str, ...] = ()
 
     def encode(self) -> str:
         """Return the profile as JSON, one spelling for one profile."""

@@ -70,7 +70,9 @@ def notice_of(
     hostname = draft.profile.hostname
     content = dsn.notification(
         sender=sender,
-        failures=[dsn.Failure(recipient=who, code=said.code, text=said.text) for who, said in refused],
+        failures=[
+            dsn.Failure(recipient=who, code=said.code, text=said.text, upstream=said.upstream) for who, said in refused
+        ],
         original=draft.submission.content,
         hostname=hostname,
         upstream=upstream,

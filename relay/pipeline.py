@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import structlog
 from prometheus_client import Counter, Histogram
 
+from injector.dkim import Signer
 from injector.tokens import Keyring
 from ledger import ids
 from ledger.ids import key_bytes
@@ -56,6 +57,7 @@ class Pipeline:
         ams_headers: Sequence[str],
         identity_key: bytes,
         keyring: Keyring,
+        signer: Signer,
         profile: Profile,
         has_room: Callable[[int], bool],
         tell: Tell,
@@ -66,6 +68,7 @@ class Pipeline:
         self._ams_headers = tuple(ams_headers)
         self._identity_key = identity_key
         self._keyring = keyring
+        self._signer = signer
         self._profile = profile
         self._has_room = has_room
         self._tell = tell
@@ -123,7 +126,12 @@ class Pipeline:
         named = draft.campaign
         if (name := named.id) is not None:
             source = draft.submission.source
-            campaign = await patiently(lambda: self._ledger.campaign(source, name, named.ams_mailing), seconds=wait)
+            campaign = await patiently(
+                lambda: self._ledger.campaign(
+                    source, name, named.ams_mailing, named.to_send, draft.submission.received_at
+                ),
+                seconds=wait,
+            )
         group = await patiently(self._ledger.next_submission, seconds=wait) if len(recipients) > 1 else None
 
         async def one(recipient: str) -> Standing:
@@ -195,7 +203,7 @@ class Pipeline:
         minter = UrlMinter(self._keyring, draft.profile.options.public_url, key_bytes(ready.addressed.key))
 
         def content() -> bytes:
-            rendered = stamp.render(draft, ready.addressed, minter)
+            rendered = stamp.render(draft, ready.addressed, minter, self._signer)
             if not rendered.injected:
                 NOT_INJECTED.labels(rendered.reason or "nothing_to_inject").inc()
             return rendered.content
@@ -205,6 +213,7 @@ class Pipeline:
             sender=draft.submission.sender,
             recipient=ready.addressed.recipient,
             smtputf8=draft.submission.smtputf8,
+            campaign=draft.campaign.id or "",
             size=len(draft.submission.content),
             render=content,
         )
@@ -232,7 +241,8 @@ class Pipeline:
         for flight in unsent:
             outcome = flight.outcome
             doubtful = isinstance(outcome, Trouble) and outcome.doubtful
-            await self._forwarder.refuse(flight.ready.id, flight.ready.turn, doubtful=doubtful)
+            tried = outcome.upstream if isinstance(outcome, Trouble) else ""
+            await self._forwarder.refuse(flight.ready.id, flight.ready.turn, doubtful=doubtful, upstream=tried)
         return failure if held or unsent else None
 
     async def _queue(self, draft: Draft, undecided: Sequence[Flight], held: Sequence[Ready]) -> bool:
@@ -243,13 +253,14 @@ class Pipeline:
         entries += [
             Queued(id=one.id, turn=one.turn, dotted=False, wait=0.0, reply=None, doubtful=False) for one in held
         ]
+        tried = next((one.upstream for _, one in outcomes if isinstance(one, Trouble) and one.upstream), "")
         stored = await patiently(
             lambda: self._ledger.queue(
                 entries,
                 envelope=stamp.stored(draft),
                 profile=draft.profile.digest,
                 content=draft.submission.content,
-                upstream=self._forwarder.upstream_name,
+                upstream=tried or self._forwarder.upstream_name,
             ),
             seconds=self._settings.ledger_wait,
         )
@@ -269,7 +280,7 @@ class Pipeline:
             id=flight.ready.id,
             turn=flight.ready.turn,
             dotted=outcome is None,
-            wait=self._settings.retry_first,
+            wait=self._settings.retry_first if trouble is None or trouble.wait is None else trouble.wait,
             reply=None if trouble is None else trouble.reply,
             doubtful=trouble is not None and trouble.doubtful,
         )
@@ -299,7 +310,7 @@ class Pipeline:
                             wait=self._settings.retry_first,
                             reply=outcome.reply,
                             doubtful=outcome.doubtful,
-                            upstream=self._forwarder.upstream_name,
+                            upstream=outcome.upstream or self._forwarder.upstream_name,
                         )
                     )
                 case Verdict() if not outcome.accepted:

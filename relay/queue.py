@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 import structlog
 from prometheus_client import Counter, Gauge
 
+from injector.dkim import Signer
 from injector.tokens import Keyring
 from ledger.ids import key_bytes
 from ledger.mail import Claimed, Due, MailLedger
@@ -44,7 +45,7 @@ _READ_OCTETS = 64 * 1024 * 1024
 
 # Seconds between two looks at a queue with nothing due.
 _IDLE = 1.0
-_NOTHING = Claimed(due=[], held=0)
+_NOTHING = Claimed(due=[], passed=0)
 
 
 def retry_wait(attempts: int, *, first: float, chance: float) -> float:
@@ -54,7 +55,10 @@ def retry_wait(attempts: int, *, first: float, chance: float) -> float:
 
 
 class Queue:
-    """Works on the queue for one process."""
+    """Works on the queue for one process.
+
+    *room* says how many of so many messages the upstreams would take now: what nobody takes is left where it is.
+    """
 
     def __init__(
         self,
@@ -64,13 +68,17 @@ class Queue:
         settings: RelaySettings,
         ams_headers: Sequence[str],
         keyring: Keyring,
+        signer: Signer,
         tell: Callable[[Draft, Sequence[tuple[str, Verdict]]], None],
+        room: Callable[[int], int] | None = None,
     ) -> None:
+        self._room = room or (lambda wanted: wanted)
         self._ledger = ledger
         self._forwarder = forwarder
         self._settings = settings
         self._ams_headers = tuple(ams_headers)
         self._keyring = keyring
+        self._signer = signer
         self._tell = tell
         self._drafts: OrderedDict[tuple[date, int], asyncio.Task[Draft | None]] = OrderedDict()
         self._profiles: dict[bytes, Profile] = {}
@@ -83,7 +91,7 @@ class Queue:
             claimed = await self._claim()
             for due in claimed.due:
                 self._start(due)
-            if not claimed.due and not claimed.held:
+            if (not claimed.due and not claimed.passed) or not self._room(1):
                 await _wait_for(stopping, _IDLE)
             elif len(self._tasks) >= _IN_HAND:
                 self._freed.clear()
@@ -108,7 +116,7 @@ class Queue:
         AGE.set(oldest)
 
     async def _claim(self) -> Claimed:
-        room = _IN_HAND - len(self._tasks)
+        room = self._room(_IN_HAND - len(self._tasks))
         if room <= 0:
             return _NOTHING
         try:
@@ -152,10 +160,12 @@ class Queue:
         age = (datetime.now(UTC) - due.accepted_at).total_seconds()
         if age > self._settings.retry_max_age:
             said = f": {trouble.reply}" if trouble.reply else ""
-            verdict = Verdict(code=554, text=f"5.4.7 Not delivered in time{said}")
+            verdict = Verdict(code=554, text=f"5.4.7 Not delivered in time{said}", upstream=trouble.upstream)
             await self._forwarder.settle(due.id, due.turn, verdict)
             return verdict
-        wait = retry_wait(due.attempts, first=self._settings.retry_first, chance=random.random())  # noqa: S311 - jitter
+        wait = trouble.wait
+        if wait is None:
+            wait = retry_wait(due.attempts, first=self._settings.retry_first, chance=random.random())  # noqa: S311 - jitter
         await surely(
             lambda: self._ledger.postpone(
                 due.id,
@@ -163,7 +173,9 @@ class Queue:
                 wait=wait,
                 reply=trouble.reply,
                 doubtful=trouble.doubtful,
-                upstream=self._forwarder.upstream_name,
+                upstream=trouble.upstream or self._forwarder.upstream_name,
+                # One that was told when to come again has not been offered to anybody.
+                tried=trouble.wait is None,
             )
         )
         return trouble
@@ -179,8 +191,9 @@ class Queue:
             sender=draft.submission.sender,
             recipient=due.recipient,
             smtputf8=draft.submission.smtputf8,
+            campaign=draft.campaign.id or "",
             size=len(draft.submission.content),
-            render=lambda: stamp.render(draft, addressed, minter).content,
+            render=lambda: stamp.render(draft, addressed, minter, self._signer).content,
         )
         return await self._forwarder.forward(due.id, due.turn, letter, dotted=dotted)
 

@@ -1,6 +1,6 @@
 """Read the content of a message after DATA, block by block, as the bytes come off the socket.
 
-Pure and incremental, and the same bytes give the same result however they were cut into blocks. Only CRLF.CRLF
+Incremental, and the same bytes give the same result however they were cut into blocks. Only CRLF.CRLF
 ends a message; what some other server might take for the end never gets past this file (RFC 5321 4.1.1.4, 4.5.2).
 """
 
@@ -8,6 +8,7 @@ import re
 
 from relay import replies
 from relay.replies import Reply
+from relay.spool import Held
 
 _END = b"\r\n.\r\n"
 
@@ -18,20 +19,23 @@ _UNDECIDED_OCTETS = 4
 # A hop prepends its Received line, so a loop shows at the top; a header of megabytes is not worth the time.
 _HEADER_OCTETS = 262_144
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+# A list server may bring a message here again; what was here more often goes round and round.
+_OWN_HOPS = 3
+_OWN_HOP = rb"\sby\s+%b\s+with\s+[A-Z0-9]+\s+id\s+[a-z2-7]{26};"
 
 
 class DataReader:
     """One message on its way in: `feed` it blocks until it has seen the end, then take its `result`.
 
-    It holds at most *max_bytes* and two blocks. Past the limit, or after a fault, it discards while reading, for the
-    rest must not be taken for commands.
+    *held* keeps at most *max_bytes* and two blocks. Past the limit, or after a fault, they are discarded while they
+    are read, for the rest must not be taken for commands. *hostname* is our name in the Received lines that we write.
     """
 
-    def __init__(self, *, max_bytes: int, max_received: int = 50) -> None:
+    def __init__(self, held: Held, *, max_bytes: int, max_received: int = 50, hostname: str = "") -> None:
+        self._held = held
         self._max_bytes = max_bytes
         self._max_received = max_received
-        # One buffer, not a list: a client that sends single octets would make a list of millions.
-        self._held = bytearray()
+        self._hostname = hostname.encode("ascii", "replace")
         # The content begins at the beginning of a line, so a first line of one dot ends it.
         self._undecided = b"\r\n"
         self._octets = -len(self._undecided)
@@ -63,19 +67,23 @@ class DataReader:
         return None
 
     def result(self) -> bytes | Reply:
-        """Return the content, or the reply that refuses it; only after `feed` has returned a number."""
+        """Return the content, or the reply that refuses it; once, and only after `feed` has returned a number."""
         if self._refusal is not None:
             return self._refusal
         if self._octets > self._max_bytes:
             return replies.TOO_BIG
-        del self._held[:2]  # The line end that stood before the first line.
-        content = bytes(self._held)
-        self._held.clear()
+        content = self._held.take(skip=2)  # The line end that stood before the first line.
         header_end = content.find(b"\r\n\r\n", 0, _HEADER_OCTETS)
         header = content[: header_end if header_end >= 0 else _HEADER_OCTETS]
+        return replies.MAIL_LOOP if self._loops(header) else content
+
+    def _loops(self, header: bytes) -> bool:
+        """Tell whether a message was at too many places, or too often at this one."""
         if header.count(b"\n") >= self._max_received and len(_RECEIVED.findall(header)) > self._max_received:
-            return replies.MAIL_LOOP
-        return content
+            return True
+        if not self._hostname or header.count(self._hostname) <= _OWN_HOPS:
+            return False
+        return len(re.findall(_OWN_HOP % re.escape(self._hostname), header)) > _OWN_HOPS
 
     def _keep(self, piece: bytes) -> None:
         # A piece is never cut inside a line end or between a line end and a dot, so each rule sees all it needs.
@@ -92,5 +100,8 @@ class DataReader:
         self._octets += len(normal)
         if self._octets > self._max_bytes or self._refusal is not None:
             self._held.clear()
-        else:
-            self._held += normal
+            return
+        try:
+            self._held.add(normal)
+        except OSError:
+            self._refusal = replies.NO_ROOM

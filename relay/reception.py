@@ -8,7 +8,8 @@ import asyncio
 import ipaddress
 import ssl
 from collections import Counter as Tally
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -16,7 +17,8 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from relay import intake, replies
-from relay.auth import Gate
+from relay.auth import Gate, Lockout
+from relay.budget import Budget, Turns, give_large_blocks_back
 from relay.intake import Acceptor, Submission
 from relay.passwords import PasswordHash
 from relay.replies import Reply
@@ -32,6 +34,12 @@ CONNECTIONS_REFUSED = Counter(
     "SMTP sessions answered 421 at once, by what was full: all, client or draining.",
     ["reason"],
 )
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: Tells whether a source's mail to a recipient is refused.
+Unwanted = Callable[[str, str], Awaitable[bool]]
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +71,14 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_junk: int = 100
     #: Received fields in a message.
     loop_limit: int = 50
+    #: Proxies that say with the PROXY protocol, versions 1 and 2, whom they speak for.
+    proxies: tuple[str, ...] = ()
+    #: Where large contents wait on disk for their end; None: where the system keeps such files.
+    spool: Path | None = None
+    #: Octets of large contents that are worked on at a time.
+    large_octets: int = 64 * 1024 * 1024
+    #: Tells for a source and a recipient whether RCPT is refused; None: never.
+    unwanted: Unwanted | None = None
 
 
 class Guest(Protocol):
@@ -85,7 +101,12 @@ class Reception:
         self.gate = None if settings.users is None else Gate(settings.users)
         self.draining = False
         self._acceptor = acceptor
-        self._allowed = [ipaddress.ip_network(network, strict=False) for network in settings.allow]
+        self.budget = Budget(settings.large_octets)
+        self.turns = Turns()
+        give_large_blocks_back()
+        self.lockout = Lockout()
+        self._allowed = _networks(settings.allow)
+        self._proxies = _networks(settings.proxies)
         self._guests: set[Guest] = set()
         self._per_client: Tally[str] = Tally()
         self._work: set[asyncio.Task[Reply]] = set()
@@ -109,7 +130,8 @@ class Reception:
             return "draining", replies.SHUTTING_DOWN
         if len(self._guests) > settings.max_connections:
             return "all", replies.TOO_MANY_CONNECTIONS
-        if self._per_client[client] > settings.max_connections_per_client and not is_loopback(client):
+        exempt = is_loopback(client) or self.is_proxy(client)
+        if self._per_client[client] > settings.max_connections_per_client and not exempt:
             return "client", replies.TOO_MANY_CONNECTIONS
         return "", None
 
@@ -119,18 +141,31 @@ class Reception:
             return
         self._guests.remove(guest)
         CONNECTIONS_OPEN.dec()
-        self._per_client[guest.client] -= 1
-        if not self._per_client[guest.client]:
-            del self._per_client[guest.client]
+        self._uncount(guest.client)
         self._changed.set()
+
+    def rename(self, guest: Guest, client: str) -> Reply | None:
+        """Count a session for the client that its proxy named; the reply refuses it."""
+        self._uncount(guest.client)
+        guest.client = client
+        self._per_client[client] += 1
+        reason, reply = self._refusal(client)
+        if reply is not None:
+            CONNECTIONS_REFUSED.labels(reason).inc()
+        return reply
 
     def allows(self, client: str) -> bool:
         """Say whether this peer may submit without AUTH."""
-        try:
-            address = _address(client)
-        except ValueError:
-            return False
-        return any(address in network for network in self._allowed)
+        return _is_in(client, self._allowed)
+
+    def is_proxy(self, client: str) -> bool:
+        """Say whether this peer is a proxy that says whom it speaks for."""
+        return _is_in(client, self._proxies)
+
+    def _uncount(self, client: str) -> None:
+        self._per_client[client] -= 1
+        if not self._per_client[client]:
+            del self._per_client[client]
 
     async def accept(self, submission: Submission) -> Reply:
         """Have a submission decided; the work goes on when the caller is cancelled."""
@@ -163,6 +198,18 @@ class Reception:
         while self._guests or self._work:
             self._changed.clear()
             await self._changed.wait()
+
+
+def _networks(texts: Sequence[str]) -> list[Network]:
+    return [ipaddress.ip_network(text, strict=False) for text in texts]
+
+
+def _is_in(client: str, networks: Sequence[Network]) -> bool:
+    try:
+        address = _address(client)
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
 
 
 def is_loopback(client: str) -> bool:

@@ -123,6 +123,7 @@ UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized or not impleme
 TOO_BIG = Reply(552, "5.3.4", "Message size exceeds fixed limit")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")  # RFC 5321 4.5.3.1.10
 AUTHENTICATION_REQUIRED = Reply(530, "5.7.0", "Authentication required")  # RFC 4954 6
+UNWANTED = Reply(550, "5.7.1", "This recipient wants no more mail")
 RELAYING_DENIED = Reply(550, "5.7.1", "Relaying denied")
 
 # The content. Only CRLF.CRLF ends it, and what another server might take for an end never passes.

@@ -8,12 +8,13 @@ import asyncio
 import functools
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from relay.conversation import OutriderSMTP
 from relay.intake import Acceptor
+from relay.passwords import PasswordHash
 from relay.reception import Reception, ServerSettings
 
 __all__ = ["Listener", "RelayServer", "ServerSettings", "serve", "tls_context"]
@@ -43,6 +44,19 @@ class RelayServer:
         self.addresses: tuple[tuple[str, int], ...] = tuple(
             bound.getsockname()[:2] for server in servers for bound in server.sockets
         )
+
+    def reload(self, *, users: Mapping[str, PasswordHash] | None, certificate: tuple[str, str] | None) -> None:
+        """Take other users, and the certificate and key of these PEM files, for sessions from here on.
+
+        Raises `OSError` when the files cannot be read or do not belong together; then nothing has changed.
+        """
+        context = self._reception.settings.tls
+        if context is not None and certificate is not None:
+            # Tried first on one that nobody uses: half a pair loaded would end every handshake.
+            tls_context(*certificate)
+            context.load_cert_chain(*certificate)
+        if self._reception.gate is not None and users is not None:
+            self._reception.gate.admit_only(users)
 
     async def drain(self, *, seconds: float) -> None:
         """Stop listening, finish the transactions in progress, and close; after *seconds* close regardless."""

@@ -17,12 +17,29 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         str, Meta(description="Address and port for health and metrics of a relay that runs alone; empty: none.")
     ] = ""
     upstream: Annotated[
-        str,
+        tuple[str, ...],
         Meta(
-            description="Where mail goes: `smtp://[user:pass@]host:port[?starttls=required|opportunistic|off]`, "
-            "`smtps://…`, or `capture` (messages are written as `.eml` under the data directory)."
+            description="Where mail goes: "
+            "`smtp://[user:pass@]host:port[?starttls=required|opportunistic|off&rate=50/s]`, `smtps://…`, "
+            "or `capture` alone (messages are written as `.eml` under the data directory). Of several "
+            "the first that is well takes the mail."
         ),
-    ] = ""
+    ] = ()
+    routes: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Mail that takes other upstreams, by its envelope sender's domain or its campaign: "
+            "`from:example.com=smtp://…`, `campaign:spring*=smtp://… smtp://…`. The first match wins; `*` stands for "
+            "any characters; of several URLs the first that is well takes the mail."
+        ),
+    ] = ()
+    domain_rate: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="How many messages may leave for a recipient domain: `example.net=10/m`, in `s`, `m`, `h` or "
+            "`d`; all relay processes together, through Redis. Others wait, or are queued."
+        ),
+    ] = ()
     users: Annotated[
         str,
         Meta(
@@ -34,6 +51,21 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         tuple[str, ...],
         Meta(description="Networks that may submit without AUTH; everybody else gets 530 or 550."),
     ] = ("127.0.0.0/8", "::1")
+    proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks of proxies that say by the PROXY protocol (v1 and v2) whom they speak for, on the "
+            "listener without implicit TLS; empty: none."
+        ),
+    ] = ()
+    max_connections: Annotated[int, Meta(ge=1, description="Sessions of one process at a time; more get 421.")] = 1000
+    max_connections_per_client: Annotated[
+        int, Meta(ge=1, description="Sessions of one address at a time in one process; loopback is exempt.")
+    ] = 50
+    idle_timeout: Annotated[
+        float, Meta(gt=0, description="Seconds from one command, or one block of content, to the next.")
+    ] = 300.0
+    data_timeout: Annotated[float, Meta(gt=0, description="Seconds from DATA to the final dot.")] = 600.0
     max_bytes: Annotated[int, Meta(ge=1024, description="Largest message in octets (SIZE); larger gets 552.")] = (
         26214400
     )
@@ -74,6 +106,27 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "`upstream` like other mail, `off` none."
         ),
     ] = "upstream"
+    send_window: Annotated[
+        str,
+        Meta(
+            description="When campaign mail may be sent: `Mon-Fri 08:00-20:00 Europe/Berlin`, several separated by "
+            "`;`; empty: always. Outside it waits; mail without a campaign is exempt."
+        ),
+    ] = ""
+    suppress_scope: Annotated[
+        Literal["source", "all"],
+        Meta(
+            description="Whose campaign mail no longer reaches a recipient who unsubscribed from one: that user's "
+            "(`source`), or everybody's (`all`)."
+        ),
+    ] = "source"
+    suppressed: Annotated[
+        Literal["accept", "refuse"],
+        Meta(
+            description="What a mailer hears of a suppressed recipient: `accept` answers 250, and campaign mail is not "
+            "sent; `refuse` answers 550 to RCPT, mail without a campaign included."
+        ),
+    ] = "accept"
     tls_cert: Annotated[str, Meta(description="PEM file of the certificate chain; empty: no TLS.")] = ""
     tls_key: Annotated[str, Meta(description="PEM file of the certificate's key.")] = ""
     workers: Annotated[int, Meta(ge=0, description="Relay processes on one port; 0: one for each core.")] = 0

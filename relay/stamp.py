@@ -11,12 +11,14 @@ from email.utils import format_datetime
 import msgspec
 
 import injector
+from injector.dkim import Signer
 from ledger import ids
 from ledger.ids import MessageId, MessageKey
 from relay.campaign import Campaign, campaign_of
 from relay.inject import Profile, UrlMinter
 from relay.intake import Submission
 from relay.settings import RelaySettings
+from relay.sign import sign_again
 
 _DOMAIN = re.compile(
     r"\A(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z"
@@ -136,9 +138,13 @@ def unique_recipients(recipients: Iterable[str]) -> list[str]:
     return list(first.values())
 
 
-def render(draft: Draft, addressed: Addressed, minter: UrlMinter) -> injector.Rendered:
+def render(draft: Draft, addressed: Addressed, minter: UrlMinter, signer: Signer) -> injector.Rendered:
     """Return the bytes that leave for one recipient; the same every time."""
-    return draft.plan.render(minter, header_edits(draft, addressed))
+    rendered = draft.plan.render(minter, header_edits(draft, addressed))
+    if not (domains := draft.plan.resigned_for):
+        return rendered
+    content = sign_again(rendered.content, domains, signer=signer, pinned=draft.profile.dkim_keys)
+    return msgspec.structs.replace(rendered, content=content)
 
 
 def header_edits(draft: Draft, addressed: Addressed) -> injector.HeaderEdits:

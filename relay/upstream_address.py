@@ -1,9 +1,12 @@
 """Read where mail goes, as an operator names it in `relay.upstream`. Nothing is resolved or connected here."""
 
+import ipaddress
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
+
+from relay.rate import Rate, parse_rate
 
 
 class UpstreamAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,6 +18,22 @@ class UpstreamAddress(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     password: str = ""
     starttls: Literal["required", "opportunistic", "off"] = "opportunistic"
+    rate: Rate | None = None
+
+    @property
+    def account(self) -> tuple[str, int, str]:
+        """What circuits and rates are kept for: two users of one server are two accounts."""
+        return self.host, self.port, self.user
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it is this machine, so that nobody listens on the way."""
+        if self.host.rstrip(".") == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     @property
     def name(self) -> str:
@@ -27,7 +46,10 @@ class UpstreamAddress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse(url: str) -> UpstreamAddress:
-    """Return the address that `relay.upstream` holds; raise `ValueError` with what is wrong and what is expected."""
+    """Return the address that an operator wrote; raise `ValueError` with what is wrong and what is expected."""
+    if not url.isascii():
+        # The URL parser would show what stands before the host.
+        raise ValueError("expected ASCII; percent-encode special characters of a password")
     if url == "capture":
         return UpstreamAddress(scheme="capture")
     parts = urlsplit(url)
@@ -44,15 +66,20 @@ def parse(url: str) -> UpstreamAddress:
         raise ValueError("a user needs a password and a password a user; percent-encode special characters in them")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     starttls = options.pop("starttls", "required" if user else "opportunistic")
+    rate = options.pop("rate", None)
     if options:
-        raise ValueError(f"unknown option {next(iter(options))!r}; known: starttls")
+        raise ValueError(f"unknown option {next(iter(options))!r}; known: starttls, rate")
     if starttls not in {"required", "opportunistic", "off"}:
         raise ValueError("starttls is required, opportunistic or off")
-    return UpstreamAddress(
+    address = UpstreamAddress(
         scheme="smtps" if parts.scheme == "smtps" else "smtp",
         host=parts.hostname,
         port=port or (465 if parts.scheme == "smtps" else 25),
         user=user,
         password=password,
         starttls="required" if starttls == "required" else "off" if starttls == "off" else "opportunistic",
+        rate=None if rate is None else parse_rate(rate),
     )
+    if user and address.scheme == "smtp" and starttls == "off" and not address.loopback:
+        raise ValueError("a password leaves in clear text to this machine only: with starttls=off name no user")
+    return address

@@ -26,9 +26,6 @@ _FALSE = frozenset({"false", "0", "no"})
 _INTEGER = re.compile(r"\A[+-]?[0-9]+\Z")
 _NUMBER = re.compile(r"\A[+-]?[0-9]+(?:\.[0-9]+)?\Z")
 
-# What an operator may ask for from the contract, and this version does not do yet.
-_NOT_YET = {("inject.dkim", "resign"): "`resign` is not offered yet; this version offers keep and strip"}
-
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """One setting: `section` is empty for those that stand above all sections."""
@@ -160,8 +157,6 @@ def check(setting: Setting, value: Any) -> Any:
     """Return *value* as the tree holds it; raise `ValueError` with what is wrong. TOML's values come here directly."""
     if setting.is_list and isinstance(value, str):
         return read_text(setting, value)
-    if isinstance(value, str) and (not_yet := _NOT_YET.get((setting.path, value))):
-        raise ValueError(not_yet)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"expected {setting.expected()}")
     for text in value if isinstance(value, list) else [value]:

@@ -207,6 +207,14 @@ def _replace(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
+def _bench(given: argparse.Namespace) -> int:
+    from sidecar.bench import run_benches
+    from sidecar.cli_parser import BENCHES
+
+    names = BENCHES if given.bench == "all" else (given.bench,)
+    return run_benches(names, rounds=given.rounds, as_json=given.json, now=datetime.now(UTC))
+
+
 COMMAND_BODIES: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "run": _run,
@@ -222,10 +230,14 @@ COMMAND_BODIES: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "messages": _report("messages"),
     "export": _report("export"),
     "sync-counts": _report("sync_counts"),
+    "campaign": _report("campaign", of="sidecar.queue_cli"),
     "pause": _report("hold", of="sidecar.queue_cli"),
     "resume": _report("hold", of="sidecar.queue_cli"),
     "queue": _report("queue_command", of="sidecar.queue_cli"),
+    "suppress": _report("suppress", of="sidecar.suppress_cli"),
+    "forget": _report("forget", of="sidecar.forget_cli"),
     "unmatched": _report("unmatched"),
     "replay": _report("replay"),
     "passwd": _passwd,
+    "bench": _bench,
 }

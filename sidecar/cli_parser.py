@@ -14,6 +14,7 @@ PROGRAM = "outrider"
 
 STATUSES = ("accepted", "queued", "sending", "sent", "failed", "refused", "suppressed")
 QUEUE_ACTIONS = ("list", "show", "retry", "cancel", "flush")
+SUPPRESS_ACTIONS = ("add", "remove", "list", "import", "export")
 FILTERS = ("all", "engaged", "bounced", "unsubscribed")
 
 _DESCRIPTION = "A sidecar SMTP relay with a tracking proxy. Point your mailer at it instead of at your provider."
@@ -23,7 +24,12 @@ Settings come from --set, the environment, outrider.toml and defaults: outrider 
 Exit codes: 0 all well, 1 something failed, 2 a wrong setting or argument.
 """
 
+#: What can be measured, each by itself.
+BENCHES = ("injector",)
+
 _LARGEST_PAGE = 1000
+_LARGEST_COUNT = 2**31 - 1
+_MOST_ROUNDS = 1000
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +129,17 @@ def _hold(to: argparse.ArgumentParser) -> None:
     _json(to)
 
 
+def _campaign_words(to: argparse.ArgumentParser) -> None:
+    to.add_argument("campaign", metavar="CAMPAIGN", help="the campaign's id")
+    to.add_argument("--source", metavar="USER", help="whose campaign, where several share an id")
+    to.add_argument("--to-send", type=_count, metavar="N", help="how many messages it will have; 0: nobody knows")
+    to.add_argument(
+        "--window", metavar="TEXT", help="when its mail may be sent: 'Mon-Fri 08:00-20:00 Europe/Berlin'; '' is always"
+    )
+    to.add_argument("--no-window", action="store_true", help="the window of relay.send_window again")
+    _json(to)
+
+
 def _queue(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "action",
@@ -135,6 +152,25 @@ def _queue(to: argparse.ArgumentParser) -> None:
     to.add_argument("--raw", action="store_true", help="show: print the submission as it is stored, nothing else")
     to.add_argument("--limit", type=_page, default=100, metavar="N", help="list: at most so many (100)")
     to.add_argument("--cursor", metavar="CURSOR", help="list: go on after an earlier listing")
+    _json(to)
+
+
+def _suppress(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "action",
+        choices=SUPPRESS_ACTIONS,
+        help="add or remove recipients, list them, import them from CSV, or export them as CSV",
+    )
+    to.add_argument("names", nargs="*", metavar="ADDRESS", help="recipients; import: one file, - reads standard input")
+    to.add_argument("--source", metavar="USER", help="whose campaign mail: one user's; everybody's without it")
+    to.add_argument("--reason", metavar="WORD", default="operator", help="add: why (operator)")
+    to.add_argument("--limit", type=_page, default=100, metavar="N", help="list: at most so many (100)")
+    to.add_argument("--cursor", metavar="CURSOR", help="list: go on after an earlier listing")
+    _json(to)
+
+
+def _forget(to: argparse.ArgumentParser) -> None:
+    to.add_argument("address", metavar="ADDRESS", help="whom to erase, in any case of letters")
     _json(to)
 
 
@@ -158,9 +194,30 @@ def _passwd(to: argparse.ArgumentParser) -> None:
     to.add_argument("user", metavar="USER", help="who may log in; an existing user gets the new password")
 
 
+def _bench(to: argparse.ArgumentParser) -> None:
+    names = (*BENCHES, "all")
+    to.add_argument("bench", nargs="?", choices=names, default="all", help="what is measured (all)")
+    to.add_argument("--rounds", type=_rounds, default=9, metavar="N", help="how often each case takes its turn (9)")
+    _json(to)
+
+
+def _rounds(text: str) -> int:
+    return _whole(text, most=_MOST_ROUNDS)
+
+
 def _page(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= _LARGEST_PAGE:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to {_LARGEST_PAGE}")
+    return _whole(text, most=_LARGEST_PAGE)
+
+
+def _whole(text: str, *, most: int) -> int:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {most}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) > _LARGEST_COUNT:
+        raise argparse.ArgumentTypeError(f"expected a number up to {_LARGEST_COUNT}")
     return int(text)
 
 
@@ -189,10 +246,18 @@ COMMANDS = (
     Command(name="messages", does="List messages and what became of them.", arguments=_messages),
     Command(name="export", does="Write recipients and their engagement as CSV.", arguments=_export),
     Command(name="sync-counts", does="Derive the counts anew from the messages' states.", arguments=_status),
+    Command(
+        name="campaign",
+        does="Say what a campaign expects, and when its mail may be sent.",
+        arguments=_campaign_words,
+    ),
     Command(name="pause", does="Hold a campaign's mail: it is accepted and waits.", arguments=_hold),
     Command(name="resume", does="Let a held campaign's mail go.", arguments=_hold),
     Command(name="queue", does="See what waits, try it again now, or end it.", arguments=_queue),
+    Command(name="suppress", does="Keep campaign mail from recipients, or let it go again.", arguments=_suppress),
+    Command(name="forget", does="Erase an address everywhere, and print a receipt.", arguments=_forget),
     Command(name="unmatched", does="List events that matched no message, with the reason.", arguments=_unmatched),
     Command(name="replay", does="Send parked AMS items again, or build those of a time gone by.", arguments=_replay),
     Command(name="passwd", does="Set a user's password in a users file.", arguments=_passwd, settings=False),
+    Command(name="bench", does="Measure against baselines, side by side.", arguments=_bench, settings=False),
 )

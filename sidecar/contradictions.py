@@ -5,12 +5,19 @@ spelt them and never shows a value that may hold a secret.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from ledger.windows import parse_windows
 from sidecar.addresses import Listen, is_host, parse_listen, parse_network, too_wide
+from sidecar.dkim_keys import key_file
 from sidecar.settings import CAPTURE, Settings
+
+if TYPE_CHECKING:
+    from relay.routes import Route
+    from relay.upstream_address import UpstreamAddress
 
 #: Gives a setting's name, as the operator spelt it, by its path.
 Spell = Callable[[str], str]
@@ -44,7 +51,8 @@ def value_at(settings: Settings, path: str) -> str:
 
 def contradictions(settings: Settings, spell: Spell) -> Iterator[Problem]:
     """Yield every problem that is one whichever role starts."""
-    for check in (_listeners, _networks, _tls, _public_url, _upstream, _stores, _ams, _names, _times):
+    mail_out = (_upstreams, _rates, _dkim, _windows)
+    for check in (_listeners, _networks, _tls, _public_url, *mail_out, _stores, _ams, _names, _times):
         yield from check(settings, spell)
 
 
@@ -77,10 +85,18 @@ def _listeners(settings: Settings, spell: Spell) -> Iterator[Problem]:
             yield Problem(paths=(other, path), text=text)
 
 
+def _windows(settings: Settings, spell: Spell) -> Iterator[Problem]:
+    try:
+        parse_windows(settings.relay.send_window)
+    except ValueError:
+        yield _one("relay.send_window", spell, "expected windows such as `Mon-Fri 08:00-20:00 Europe/Berlin`")
+
+
 def _networks(settings: Settings, spell: Spell) -> Iterator[Problem]:
     allowed = []
     for path, texts in (
         ("relay.allow", settings.relay.allow),
+        ("relay.proxies", settings.relay.proxies),
         ("tracker.trusted_proxies", settings.tracker.trusted_proxies),
     ):
         for text in texts:
@@ -127,27 +143,77 @@ def _public_url(settings: Settings, spell: Spell) -> Iterator[Problem]:
         yield _one("tracker.public_url", spell, f"nobody can be sent to {host.host}; {expected}")
 
 
-def _upstream(settings: Settings, spell: Spell) -> Iterator[Problem]:
-    text = settings.relay.upstream
-    if text in {"", CAPTURE}:
+def _upstreams(settings: Settings, spell: Spell) -> Iterator[Problem]:
+    relay = settings.relay
+    if relay.upstream in {(), (CAPTURE,)} and not relay.routes:
         return
-    if not text.isascii():
-        # The URL parser would show what stands before the host.
-        yield _one("relay.upstream", spell, "expected ASCII; percent-encode special characters of a password")
-        return
-    from relay.upstream_address import parse
+    from relay.routes import Route, parse_route
+    from relay.upstream_address import UpstreamAddress, parse
 
-    try:
-        upstream = parse(text)
-    except ValueError as error:
-        yield _one("relay.upstream", spell, str(error))
-        return
+    stands: list[tuple[str, UpstreamAddress]] = []
+    for number, text in enumerate(relay.upstream, start=1):
+        try:
+            stands.append(("relay.upstream", parse(text)))
+        except ValueError as error:
+            item = f"item {number}: " if len(relay.upstream) > 1 else ""
+            yield _one("relay.upstream", spell, f"{item}{error}")
+    routes: list[Route] = []
+    for number, text in enumerate(relay.routes, start=1):
+        try:
+            routes.append(parse_route(text))
+        except ValueError as error:
+            yield _one("relay.routes", spell, f"item {number}: {error}")
+        else:
+            stands += [("relay.routes", upstream) for upstream in routes[-1].upstreams]
+    yield from _mixed(stands, routes, spell)
+    for path, upstream in stands:
+        yield from _circles(settings, path, upstream, spell)
+
+
+def _mixed(
+    stands: "Sequence[tuple[str, UpstreamAddress]]", routes: "Sequence[Route]", spell: Spell
+) -> Iterator[Problem]:
+    """Yield what cannot stand together in the lists of upstreams and routes."""
+    if len(stands) > 1:
+        for path in dict.fromkeys(path for path, upstream in stands if upstream.scheme == CAPTURE):
+            yield _one(path, spell, f"{CAPTURE} stands alone: it takes all mail, and no server beside it gets any")
+    general = [upstream.account for path, upstream in stands if path == "relay.upstream"]
+    lists = [("relay.upstream", general)] + [("relay.routes", [one.account for one in way.upstreams]) for way in routes]
+    for path, accounts in lists:
+        if len(set(accounts)) < len(accounts):
+            yield _one(path, spell, "the same server stands twice in one list")
+    if len({(way.by, way.pattern) for way in routes}) < len(routes):
+        yield _one("relay.routes", spell, "the same mail is routed twice: the first match wins, give it all URLs")
+    spelt: dict[tuple[str, int, str], UpstreamAddress] = {}
+    for path, upstream in stands:
+        if spelt.setdefault(upstream.account, upstream) != upstream:
+            yield _one(path, spell, f"{upstream.name} is spelt in two ways: one server and user has one URL")
+
+
+def _circles(settings: Settings, path: str, upstream: "UpstreamAddress", spell: Spell) -> Iterator[Problem]:
     target = Listen(host=upstream.host, port=upstream.port)
-    for path, address in _addresses(settings):
+    for ours, address in _addresses(settings):
         here = target.host == address.host or (target.loopback and (address.loopback or address.wildcard))
-        if path.startswith("relay.") and here and target.port == address.port:
-            text = f"{spell('relay.upstream')} is {spell(path)}: mail would go round in circles; name the next server"
-            yield Problem(paths=("relay.upstream", path), text=text)
+        if ours.startswith("relay.") and here and target.port == address.port:
+            text = f"{spell(path)} is {spell(ours)}: mail would go round in circles; name the next server"
+            yield Problem(paths=(path, ours), text=text)
+
+
+def _rates(settings: Settings, spell: Spell) -> Iterator[Problem]:
+    if not settings.relay.domain_rate:
+        return
+    from relay.rate import parse_domain_rate
+
+    domains: set[str] = set()
+    for number, text in enumerate(settings.relay.domain_rate, start=1):
+        try:
+            domain, _ = parse_domain_rate(text)
+        except ValueError as error:
+            yield _one("relay.domain_rate", spell, f"item {number}: {error}")
+            continue
+        if domain in domains:
+            yield _one("relay.domain_rate", spell, f"{domain} stands twice in the list: one domain has one rate")
+        domains.add(domain)
 
 
 def _stores(settings: Settings, spell: Spell) -> Iterator[Problem]:
@@ -182,6 +248,26 @@ def _ams(settings: Settings, spell: Spell) -> Iterator[Problem]:
             "so no campaign could ever be AMS's"
         )
         yield Problem(paths=("ams.url", "ams.headers", "relay.campaign_headers"), text=text)
+
+
+def _dkim(settings: Settings, spell: Spell) -> Iterator[Problem]:
+    inject = settings.inject
+    if inject.dkim == "resign" and not inject.dkim_keys:
+        text = (
+            f"{spell('inject.dkim')} is resign, so {spell('inject.dkim_keys')} must be set: expected "
+            "SELECTOR._domainkey.DOMAIN=/path/to/key.pem"
+        )
+        yield Problem(paths=("inject.dkim", "inject.dkim_keys"), text=text)
+    names: set[str] = set()
+    for number, entry in enumerate(inject.dkim_keys, start=1):
+        try:
+            name = key_file(entry).name
+        except ValueError as error:
+            yield _one("inject.dkim_keys", spell, f"item {number}: {error}")
+            continue
+        if name in names:
+            yield _one("inject.dkim_keys", spell, f"{name} stands twice in the list: one name has one key")
+        names.add(name)
 
 
 def _names(settings: Settings, spell: Spell) -> Iterator[Problem]:

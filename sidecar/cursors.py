@@ -12,8 +12,9 @@ Position = TypeVar("Position")
 _Row = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
-#: A position in a listing by row, and in one by time and row.
+#: A position in a listing by row, in one by source and person, and in one by time and row.
 ROW_CURSOR: msgspec.msgpack.Decoder[int] = msgspec.msgpack.Decoder(_Row)
+SUPPRESSION_CURSOR: msgspec.msgpack.Decoder[tuple[str, bytes]] = msgspec.msgpack.Decoder(tuple[str, bytes])
 EVENT_CURSOR: msgspec.msgpack.Decoder[tuple[datetime, int]] = msgspec.msgpack.Decoder(tuple[_Time, _Row])
 
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sidecar import dkim_keys
 from sidecar.catalogue import Setting, catalogue, sections
+from sidecar.contradictions import Spell
 from sidecar.loading import Loaded
 from sidecar.redaction import redact_url
 from sidecar.settings import Settings, public_url, relay_workers
@@ -42,7 +44,9 @@ def _shown(setting: Setting, value: Any) -> str:
         case float():
             return f"{value:.15g}"
         case tuple():
-            return json.dumps(value, ensure_ascii=False)
+            # Only what holds a URL can hold its credentials.
+            shown = [redact_url(item) if isinstance(item, str) and "://" in item else item for item in value]
+            return json.dumps(shown, ensure_ascii=False)
         case Path():
             return json.dumps(str(value), ensure_ascii=False)
         case str():
@@ -59,8 +63,20 @@ def _notes(loaded: Loaded) -> Iterator[str]:
     yield f"AMS: {'on' if settings.ams.url else 'off'}"
     if not settings.relay.upstream:
         yield f"{spell('relay.upstream')} is not set: run and relay do not start without an upstream"
+    yield from _dkim_notes(settings, spell)
     for path in _short_keys(settings):
         yield f"{spell(path)}: a key has fewer than {_LEAST_KEY_CHARS} characters and could be found by trying"
+
+
+def _dkim_notes(settings: Settings, spell: Spell) -> Iterator[str]:
+    inject = settings.inject
+    if inject.dkim_keys and inject.dkim != "resign":
+        yield f"{spell('inject.dkim_keys')}: nothing is signed with them while {spell('inject.dkim')} is {inject.dkim}"
+    for key in map(dkim_keys.load_key, map(dkim_keys.key_file, inject.dkim_keys)):
+        yield f"DNS, TXT at {key.name}: {dkim_keys.record(key)}"
+        if dkim_keys.is_weak(key):
+            least = dkim_keys.GOOD_RSA_BITS
+            yield f"{spell('inject.dkim_keys')}: {key.name}: an RSA key of less than {least} bits; some distrust it"
 
 
 def _store(url: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from injector.explain import Report, explain, render_text
+from injector.explain import Report, explain
+from injector.explain_text import render_text
 from relay import stamp
 from relay.campaign import Campaign
 from relay.inject import Profile
@@ -41,13 +42,17 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 def explanation(content: bytes, settings: Settings, *, now: datetime) -> Explanation:
     """Return what becomes of *content*, as a file holds it: its lines may end in LF alone.
 
-    Raises `ValueError` for what the relay would refuse to take.
+    Raises `ValueError` for what holds no message, and for what the relay would refuse to take.
     """
-    content = _LINE_END.sub(b"\r\n", content)
-    if b"\0" in content or b"\r" in content.replace(b"\r\n", b""):
+    if not content.strip():
+        raise ValueError("it is empty")
+    most = settings.relay.max_bytes
+    if len(content) <= most:
+        content = _LINE_END.sub(b"\r\n", content)
+    if len(content) > most:
+        raise ValueError(f"the relay refuses it with 552: it is larger than relay.max_bytes, {most}")
+    if b"\0" in content or content.count(b"\r") > content.count(b"\r\n"):
         raise ValueError("the relay refuses it with 550 5.6.0: a NUL, or a CR that ends no line")
-    if len(content) > settings.relay.max_bytes:
-        raise ValueError("the relay refuses it with 552: it is larger than relay.max_bytes")
     options = injector_options(settings)
     profile = Profile(
         options=options, signing="", strip=settings.relay.strip, hostname=settings.relay.hostname or "localhost"

@@ -91,6 +91,11 @@ def rows_text(rows: Iterable[Iterable[Cell]]) -> bytes:
     return text.getvalue().encode("utf-8", "replace")
 
 
+def as_written(cell: str) -> str:
+    """Return the text of a cell that `cell_text` made harmless to a spreadsheet; any other as it is."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in _FORMULA else cell
+
+
 def cell_text(cell: Cell) -> str:
     """Return a cell as text: lower-case booleans, times in ISO 8601, and nothing that a spreadsheet runs."""
     match cell:

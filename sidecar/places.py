@@ -4,10 +4,12 @@ A file is opened, not only looked at: what can be found and not read is as good 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sidecar.contradictions import Problem, Spell
+from sidecar.dkim_keys import key_file, load_key
+from sidecar.keys import KeyFileError
 from sidecar.settings import Settings
 
 
@@ -17,6 +19,7 @@ def wanting_places(settings: Settings, spell: Spell) -> Iterator[Problem]:
     yield from _users(settings.relay.users, spell)
     yield from _certificate(settings.relay.tls_cert, settings.relay.tls_key, spell)
     yield from _authorities(settings.ams.ca_file, spell)
+    yield from _dkim_keys(settings.inject.dkim_keys, spell)
 
 
 def _unreadable(path: str, name: str, spell: Spell) -> Problem | None:
@@ -80,3 +83,19 @@ def _authorities(name: str, spell: Spell) -> Iterator[Problem]:
         ssl.create_default_context(cafile=name)
     except (ssl.SSLError, OSError):
         yield Problem(paths=("ams.ca_file",), text=f"{spell('ams.ca_file')}: expected certificates in PEM, {name}")
+
+
+def _dkim_keys(entries: Sequence[str], spell: Spell) -> Iterator[Problem]:
+    for entry in entries:
+        try:
+            file = key_file(entry)
+        except ValueError:
+            # Not a matter of files.
+            continue
+        if problem := _unreadable("inject.dkim_keys", str(file.path), spell):
+            yield problem
+            continue
+        try:
+            load_key(file)
+        except KeyFileError as error:
+            yield Problem(paths=("inject.dkim_keys",), text=f"{spell('inject.dkim_keys')}: {error}")

@@ -1,4 +1,4 @@
-"""What `queue`, `pause` and `resume` do: see what waits, send it now, end it, hold a campaign and let it go.
+"""What `queue`, `pause`, `resume` and `campaign` do: see what waits, send or end it, hold a campaign and let it go.
 
 Each command takes the settings, which name a ledger that answers, and its arguments, and returns the exit code.
 """
@@ -6,6 +6,7 @@ Each command takes the settings, which name a ledger that answers, and its argum
 import argparse
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -13,6 +14,7 @@ from ledger import campaigns, queue
 from ledger.ids import MessageKey, key_bytes
 from ledger.queue import Waiting
 from ledger.store import Ledger, open_ledger
+from ledger.windows import parse_windows
 from sidecar.answers import one_campaign, row_position, say, say_json
 from sidecar.cursors import cursor_text
 from sidecar.failures import CommandError
@@ -42,6 +44,34 @@ async def hold(settings: Settings, given: argparse.Namespace) -> int:
         return 0
     waiting = f"{row.campaign.queued} {'message waits' if row.campaign.queued == 1 else 'messages wait'}"
     say([f"{row.campaign.campaign_id} ({row.campaign.source}): {row.campaign.state}, {waiting}"])
+    return 0
+
+
+async def campaign(settings: Settings, given: argparse.Namespace) -> int:
+    """Say how many messages a campaign expects, and when its mail may be sent."""
+    if given.no_window and given.window is not None:
+        raise CommandError("campaign: --window or --no-window, not both", code=2)
+    async with open_ledger(settings.database_url, connections=2) as ledger:
+        row = await one_campaign(ledger, given.campaign, given.source)
+        if given.to_send is not None:
+            await campaigns.expect(ledger, row.id, given.to_send or None)
+        if given.no_window or given.window is not None:
+            windows = parse_windows(settings.relay.send_window)
+            try:
+                await campaigns.set_window(ledger, row.id, given.window, windows, datetime.now(UTC))
+            except ValueError as error:
+                raise CommandError(f"--window: {error}", code=2) from None
+        after = (await one_campaign(ledger, given.campaign, row.campaign.source)).campaign
+    if given.json:
+        say_json(msgspec.structs.asdict(after))
+        return 0
+    shown = {
+        "state": after.state,
+        "to send": "-" if after.to_send is None else after.to_send,
+        "progress": f"{after.progress_pct} %",
+        "window": "as set for all" if after.send_window is None else after.send_window or "always",
+    }
+    say(table((), list(shown.items())))
     return 0
 
 

@@ -20,14 +20,16 @@ class NoLedgerError(Exception):
 async def reachable(settings: Settings) -> AsyncIterator[Settings]:
     """Yield *settings* with a `database_url` that answers for the time of the block.
 
-    Without one of its own that is a running Outrider's embedded PostgreSQL, else one started here for so long.
+    Without one of its own that is a running Outrider's embedded PostgreSQL, else one started here for so long. The
+    embedded Redis goes with the first, and stands still with the second.
     """
     if settings.database_url:
         yield settings
         return
     data_dir = settings.data_dir
     if servers := running(data_dir):
-        yield msgspec.structs.replace(settings, database_url=servers.database_url)
+        redis_url = settings.redis_url or servers.redis_url
+        yield msgspec.structs.replace(settings, database_url=servers.database_url, redis_url=redis_url)
         return
     if not (data_dir / "postgres").is_dir():
         raise NoLedgerError(f"no ledger: nothing has run on {data_dir} yet; set DATABASE_URL or OUTRIDER_DATA_DIR")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from courier.settings import AmsSettings, CourierSettings
+from courier.settings import AmsSettings, CourierSettings, RetentionSettings
 from relay.settings import RelaySettings
 from sidecar.addresses import parse_listen
 from tracker.settings import TrackerSettings
@@ -25,6 +25,10 @@ LAUNCHER_DIRECTORY = Path(__file__).resolve().parent.parent
 
 #: What `relay.upstream` says when mail is written to files instead of sent.
 CAPTURE = "capture"
+
+#: Below the data directory: where the capture upstream keeps messages, and the tracker hits while Redis is away.
+CAPTURE_DIRECTORY = "capture"
+JOURNAL_DIRECTORY = "journal"
 
 
 class KeysSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,12 +64,28 @@ class InjectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = True
     text_links: Annotated[bool, Meta(description="Signed links in text/plain parts too.")] = False
     dkim: Annotated[
-        Literal["keep", "strip"],
+        Literal["keep", "strip", "resign"],
         Meta(
             description="What to do with mail somebody signed: `keep` leaves it untouched, "
-            "`strip` takes the signature off, because injecting breaks it."
+            "`strip` takes the signature off, because injecting breaks it, `resign` puts a new one in its place where "
+            "all its signatures are of domains that `dkim_keys` names, and keeps the rest."
         ),
     ] = "keep"
+    dkim_keys: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Keys for `resign`, each as `SELECTOR._domainkey.DOMAIN=/path/to/key.pem`: the DNS name at "
+            "which the public key stands, and the file of the private one (RSA or Ed25519, PEM). Two of one domain "
+            "sign both. `check-config` shows what to publish."
+        ),
+    ] = ()
+    visible_urls: Annotated[
+        Literal["track", "leave"],
+        Meta(
+            description="A link whose visible text is itself a URL or a host name: `track` wraps it like any other, "
+            "`leave` leaves it alone, because some mail programs warn where the two differ."
+        ),
+    ] = "track"
     skip: Annotated[tuple[str, ...], Meta(description="Globs of URLs that are never wrapped; empty: none.")] = (
         "*amsweb.php*",
     )
@@ -118,6 +138,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     inject: InjectSettings = InjectSettings()
     ams: AmsSettings = AmsSettings()
     courier: CourierSettings = CourierSettings()
+    retention: RetentionSettings = RetentionSettings()
     console: ConsoleSettings = ConsoleSettings()
 
     def __repr__(self) -> str:
@@ -153,6 +174,7 @@ def _cores() -> int:
 def injector_options(settings: Settings) -> "injector.Options":
     """Return what the injector is told, from `inject` and the public URL."""
     import injector
+    from sidecar import dkim_keys
 
     inject = settings.inject
     return injector.Options(
@@ -160,7 +182,9 @@ def injector_options(settings: Settings) -> "injector.Options":
         clicks=inject.clicks,
         unsubscribe=inject.unsubscribe,
         text_links=inject.text_links,
+        visible_urls=inject.visible_urls,
         skip=inject.skip,
         public_url=public_url(settings),
         dkim=inject.dkim,
+        dkim_domains=dkim_keys.domains(inject.dkim_keys) if inject.dkim == "resign" else (),
     )

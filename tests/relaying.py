@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import injector
+from injector.dkim import Signer
 from injector.tokens import Keyring
 from ledger import processes
 from ledger.mail import MailLedger
@@ -18,8 +19,10 @@ from relay.pipeline import Pipeline
 from relay.queue import Queue
 from relay.settings import RelaySettings
 from relay.stamp import Draft
-from relay.upstream import SmtpUpstream, Verdict
+from relay.upstream import Verdict
 from relay.upstream_address import parse
+from relay.upstream_pool import SmtpUpstream
+from relay.upstreams import Upstreams
 
 IDENTITY = b"a test's identity key"
 SIGNING = b"a test's signing key"
@@ -50,6 +53,7 @@ class Relay:
             ams_headers=("X-Id-Mail",),
             identity_key=IDENTITY,
             keyring=self.keyring,
+            signer=Signer(),
             profile=self.profile,
             has_room=lambda _: self.has_room,
             tell=self._tell,
@@ -61,7 +65,9 @@ class Relay:
             settings=settings,
             ams_headers=("X-Id-Mail",),
             keyring=self.keyring,
+            signer=Signer(),
             tell=self._tell,
+            room=upstream.room if isinstance(upstream, Upstreams) else None,
         )
 
     def _tell(self, draft: Draft, refused: Sequence[tuple[str, Verdict]]) -> None:

@@ -24,9 +24,14 @@ class Sink:
         self.connections = 0
         self.commands: list[str] = []
         self.port = 0
+        #: Empty, here and in the others: the connection is closed without an answer.
+        self.banner = "220 sink.example ESMTP"
+        #: Verbs that are never answered; `CONNECT`: there is no banner.
+        self.silent: set[str] = set()
         self.mail: Callable[[str], str] = lambda _: "250 2.1.0 Ok"
         self.rcpt: Callable[[str], str] = lambda _: "250 2.1.5 Ok"
-        #: Empty: the connection is closed without an answer.
+        #: Empty: the connection is closed before the content is read.
+        self.content = "354 Go"
         self.dot: Callable[[str], str] = lambda _: f"250 2.0.0 Ok: queued as SINK{len(self.kept)}X"
         #: Awaited after the final dot and before its answer.
         self.gate: asyncio.Event | None = None
@@ -38,6 +43,7 @@ class Sink:
         self.extensions = ["SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
         self.tls: ssl.SSLContext | None = None
         self.auth = "235 2.7.0 Ok"
+        self.auth_methods = "PLAIN LOGIN"
         self._sessions: set[asyncio.Task[None]] = set()
 
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,16 +64,22 @@ class Sink:
             writer.write(line.encode() + b"\r\n")
 
         sender = recipient = ""
-        say("220 sink.example ESMTP")
+        if "CONNECT" in self.silent:
+            await reader.read()
+        if not self.banner:
+            return
+        say(self.banner)
         while line := (await reader.readline()).decode("utf-8", "replace").rstrip("\r\n"):
             self.commands.append(line)
             verb = line.upper()
-            if verb.startswith("EHLO"):
+            if verb[:4] in self.silent:
+                await reader.read()
+            elif verb.startswith("EHLO"):
                 lines = ["sink.example", *self.extensions]
                 if self.tls is not None and writer.get_extra_info("ssl_object") is None:
                     lines.append("STARTTLS")
                 else:
-                    lines.append("AUTH PLAIN LOGIN")
+                    lines.append(f"AUTH {self.auth_methods}")
                 for one in lines[:-1]:
                     say(f"250-{one}")
                 say(f"250 {lines[-1]}")
@@ -77,18 +89,31 @@ class Sink:
                 assert self.tls is not None
                 await writer.start_tls(self.tls)
             elif verb.startswith("AUTH"):
+                if verb == "AUTH LOGIN" or verb.startswith("AUTH LOGIN "):
+                    for _ in range(1 + (verb == "AUTH LOGIN")):
+                        say("334 VXNlcg==")
+                        await writer.drain()
+                        self.commands.append((await reader.readline()).decode().strip())
                 say(self.auth)
             elif verb.startswith("MAIL"):
                 sender = line[line.index("<") + 1 : line.index(">")]
-                say(self.mail(sender))
+                if not (answer := self.mail(sender)):
+                    return
+                say(answer)
             elif verb.startswith("RCPT"):
                 recipient = line[line.index("<") + 1 : line.rindex(">")]
                 if self.witness is not None:
                     await self.witness(recipient, None)
-                say(self.rcpt(recipient))
+                if not (answer := self.rcpt(recipient)):
+                    return
+                say(answer)
             elif verb == "DATA":
-                say("354 Go")
+                if not self.content:
+                    return
+                say(self.content)
                 await writer.drain()
+                if not self.content.startswith("3"):
+                    continue
                 raw = (await reader.readuntil(b"\r\n.\r\n"))[:-3]
                 self.dotted.append(recipient)
                 self.dots.release()

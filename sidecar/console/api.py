@@ -1,31 +1,27 @@
 """The JSON API: read a request, ask the ledger, answer in the contract's fields."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import msgspec
 import structlog
 from aiohttp import hdrs, web
-from prometheus_client import Gauge
 
 from ledger import campaigns, ids, reports
-from ledger.campaigns import CampaignRow, Recount
+from ledger.campaigns import CampaignRow
 from ledger.events import EventType
 from ledger.ids import MessageKey
 from ledger.reports import DeliveryStatus, EventFilter, ExportFilter, MessageFilter
 from ledger.store import Ledger
-from sidecar.console.asked import Asked, ProblemError, not_found
+from ledger.windows import Window
+from sidecar.console.asked import Asked, ProblemError, json_body, not_found
 from sidecar.cursors import EVENT_CURSOR, ROW_CURSOR, cursor_text
+from sidecar.drift import note_drift
 from sidecar.export import export_csv
 
 log = structlog.get_logger()
-
-DRIFT = Gauge(
-    "outrider_count_drift",
-    "By how much recounts had to correct campaign counters since this process started; anything but 0 is a defect.",
-    multiprocess_mode="livesum",
-)
 
 _LISTED = ("campaign", "source", "recipient", "since", "limit", "cursor")
 # Rows count from 1: nothing belongs to a campaign that does not exist.
@@ -34,12 +30,22 @@ _NO_CAMPAIGN = 0
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
+class _ToSend(msgspec.Struct, forbid_unknown_fields=True):
+    to_send: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None
+
+
+class _SendWindow(msgspec.Struct, forbid_unknown_fields=True):
+    window: Annotated[str, msgspec.Meta(max_length=500)] | None
+
+
 class Api:
     """The handlers, with what they ask."""
 
-    def __init__(self, ledger: Ledger, identity_key: bytes) -> None:
+    def __init__(self, ledger: Ledger, identity_key: bytes, windows: Sequence[Window]) -> None:
         self._ledger = ledger
         self._identity_key = identity_key
+        # When campaigns without a window of their own may be sent.
+        self._windows = windows
 
     def routes(self) -> list[web.RouteDef]:
         """Return the contract's paths."""
@@ -47,6 +53,8 @@ class Api:
             web.get("/api/campaigns", self.list_campaigns),
             web.get("/api/campaigns/{campaign}", self.show_campaign),
             web.post("/api/campaigns/{campaign}/{action:pause|resume|sync-counts}", self.act_on_campaign),
+            web.post("/api/campaigns/{campaign}/to-send", self.expect),
+            web.post("/api/campaigns/{campaign}/window", self.set_window),
             web.get("/api/messages", self.list_messages),
             # A Message-ID may hold a slash.
             web.get("/api/messages/{message:.+}", self.show_message),
@@ -87,6 +95,23 @@ class Api:
             raise not_found("campaign")
         drift = {recount.counter: recount.drift for recount in recounts}
         return answer({**msgspec.structs.asdict(after.campaign), "drift": drift})
+
+    async def expect(self, request: web.Request) -> web.Response:
+        """Take `{"to_send": number or null}`, how many messages the campaign will have; answer the campaign."""
+        row = await self._named_campaign(request)
+        given = await json_body(request, _ToSend)
+        await campaigns.expect(self._ledger, row.id, given.to_send)
+        return answer((await self._named_campaign(request)).campaign)
+
+    async def set_window(self, request: web.Request) -> web.Response:
+        """Take `{"window": text or null}`, when the campaign's mail may be sent; answer the campaign."""
+        row = await self._named_campaign(request)
+        given = await json_body(request, _SendWindow)
+        try:
+            await campaigns.set_window(self._ledger, row.id, given.window, self._windows, datetime.now(UTC))
+        except ValueError as error:
+            raise ProblemError(400, "bad_request", str(error)) from None
+        return answer((await self._named_campaign(request)).campaign)
 
     async def list_messages(self, request: web.Request) -> web.Response:
         """Answer `{"messages": […], "next"}`, newest first."""
@@ -212,13 +237,6 @@ async def find_messages(ledger: Ledger, text: str) -> tuple[int, ...]:
         key = None
     alias = ids.alias_digest("message-id", "", message_id)
     return await reports.find_messages(ledger, key, domain if at else None, alias)
-
-
-def note_drift(recounts: list[Recount]) -> int:
-    """Count what a recount corrected, and return it."""
-    drift = sum(abs(recount.drift) for recount in recounts)
-    DRIFT.inc(drift)
-    return drift
 
 
 def answer(body: Mapping[str, Any] | msgspec.Struct) -> web.Response:

@@ -1,11 +1,12 @@
 """Put the console together: routes, the guard before all of them, health and metrics."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 from aiohttp import hdrs, web
 
 from ledger.store import Ledger
+from ledger.windows import Window
 from sidecar.console.api import Api
 from sidecar.console.asked import ProblemError, not_found
 from sidecar.console.guard import COOKIE, Doorkeeper, enter, guarded
@@ -26,17 +27,19 @@ def make_console(
     capture_dir: Path | None,
     public_url: str,
     readiness: Readiness,
+    windows: Sequence[Window] = (),
     hosts: Iterable[str],
 ) -> web.Application:
     """Return the console's application.
 
     *capture_dir* is where the capture upstream writes, none with a real one. *hosts* are the names under which it may
-    be asked for, beside loopback: the listen host and what is configured. Run it without aiohttp's access log, which
+    be asked for, beside loopback: the listen host and what is configured. *windows* say when campaign mail may be
+    sent. Run it without aiohttp's access log, which
     would write the URL that brings a token.
     """
     doorkeeper = Doorkeeper(token, hosts)
     app = web.Application(middlewares=[guarded(doorkeeper)], client_max_size=_LARGEST_BODY)
-    app.add_routes(Api(ledger, identity_key).routes())
+    app.add_routes(Api(ledger, identity_key, windows).routes())
     app.add_routes(Inbox(ledger, capture_dir, public_url).routes())
     app.add_routes(
         [

@@ -17,6 +17,7 @@ from sidecar.cursors import position_of
 
 Choice = TypeVar("Choice", bound=StrEnum)
 Position = TypeVar("Position")
+Body = TypeVar("Body", bound=msgspec.Struct)
 
 DEFAULT_LIMIT, LARGEST_LIMIT = 100, 500
 
@@ -44,6 +45,14 @@ def not_found(what: str) -> ProblemError:
 def bad(name: str, expected: str) -> ProblemError:
     """Return the problem of a parameter's value."""
     return ProblemError(400, "bad_parameter", f"{name}: expected {expected}")
+
+
+async def json_body(request: web.Request, kind: type[Body]) -> Body:
+    """Return the JSON that *request* brings as *kind*; raise `ProblemError` for anything else."""
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except msgspec.MsgspecError as error:
+        raise ProblemError(400, "bad_request", f"the body is not what is expected: {error}") from None
 
 
 class Asked:

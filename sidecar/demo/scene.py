@@ -102,7 +102,7 @@ def _staged(settings: Settings, ams_url: str) -> Settings:
     tracker = _free(settings.tracker.listen, taken)
     return Settings(
         data_dir=settings.data_dir / "demo",
-        relay=RelaySettings(listen=_free(settings.relay.listen, taken), upstream=CAPTURE, workers=1),
+        relay=RelaySettings(listen=_free(settings.relay.listen, taken), upstream=(CAPTURE,), workers=1),
         tracker=TrackerSettings(listen=tracker, public_url=f"http://{tracker}"),
         console=ConsoleSettings(listen=_free(settings.console.listen, taken)),
         ams=AmsSettings(url=ams_url, api_key=_API_KEY, interval=0.5),

@@ -8,13 +8,13 @@ from aiohttp import web
 
 from ledger.store import UNAVAILABLE, Ledger, open_ledger
 from ledger.waiting import within
+from ledger.windows import parse_windows
 from sidecar.addresses import parse_listen
 from sidecar.console.app import make_console
 from sidecar.keys import console_token
 from sidecar.readiness import Readiness
-from sidecar.settings import CAPTURE, public_url
+from sidecar.settings import CAPTURE, CAPTURE_DIRECTORY, public_url
 from sidecar.wiring.presence import Context, background
-from sidecar.wiring.relay import CAPTURE_DIRECTORY
 
 log = structlog.get_logger()
 
@@ -32,9 +32,10 @@ async def console(context: Context) -> None:
             ledger=ledger,
             identity_key=context.keys.identity,
             token=console_token(settings),
-            capture_dir=settings.data_dir / CAPTURE_DIRECTORY if settings.relay.upstream == CAPTURE else None,
+            capture_dir=settings.data_dir / CAPTURE_DIRECTORY if CAPTURE in settings.relay.upstream else None,
             public_url=public_url(settings),
             readiness=readiness,
+            windows=parse_windows(settings.relay.send_window),
             hosts=(listen.host, *settings.console.hosts),
         )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)

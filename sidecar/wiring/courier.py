@@ -8,15 +8,20 @@ import structlog
 
 from courier.consume import run_recorder
 from courier.deliver import run_deliverer
-from ledger.campaigns import fold_counts
+from ledger.campaigns import fold_counts, reconcile
 from ledger.processes import forget_the_past, my_turn
 from ledger.store import UNAVAILABLE, Ledger, open_ledger
+from sidecar.drift import note_drift
+from sidecar.settings import CAPTURE_DIRECTORY
 from sidecar.wiring.presence import Context, alone, background, present
+from sidecar.wiring.retention import Retention
 
 log = structlog.get_logger()
 
 _FOLD_SECONDS = 5.0
 _FORGET_SECONDS = 3600.0
+# Campaigns recounted in one turn.
+_RECONCILE_CAMPAIGNS = 1000
 
 _NEEDS = ("postgresql", "redis")
 
@@ -36,8 +41,14 @@ async def courier(context: Context) -> None:
                 else:
                     readiness.have(need)
 
+        retention = Retention(ledger, settings.retention, settings.data_dir / CAPTURE_DIRECTORY)
         async with (
-            background(lambda: _fold(ledger, process), lambda: _forget(ledger, process)),
+            background(
+                lambda: _fold(ledger, process),
+                lambda: _forget(ledger, process),
+                lambda: _reconcile(ledger, process, settings.courier.reconcile),
+                *([lambda: retention.run(process)] if retention.on else []),
+            ),
             asyncio.TaskGroup() as group,
         ):
             group.create_task(
@@ -65,6 +76,17 @@ async def _fold(ledger: Ledger, process: int) -> None:
             if await my_turn(ledger, "fold", process, 3 * _FOLD_SECONDS):
                 await fold_counts(ledger)
         await asyncio.sleep(_FOLD_SECONDS)
+
+
+async def _reconcile(ledger: Ledger, process: int, seconds: float) -> None:
+    """Recount the campaigns whose counts changed, for ever."""
+    while True:
+        await asyncio.sleep(seconds)
+        with contextlib.suppress(*UNAVAILABLE):
+            if await my_turn(ledger, "reconcile", process, 3 * seconds):
+                for campaign, recounts in (await reconcile(ledger, limit=_RECONCILE_CAMPAIGNS)).items():
+                    if drift := note_drift(recounts):
+                        log.error("counts_drifted", campaign=campaign, drift=drift)
 
 
 async def _forget(ledger: Ledger, process: int) -> None:

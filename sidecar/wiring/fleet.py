@@ -4,6 +4,7 @@ The command is the parent of everything: it starts, restarts and stops, and when
 """
 
 import asyncio
+import functools
 import os
 import shutil
 import sys
@@ -18,7 +19,7 @@ from sidecar.logs import configure
 from sidecar.settings import Settings, relay_workers
 from sidecar.wiring.ports import claimed
 from sidecar.wiring.role import Role, RoleError
-from sidecar.wiring.stopping import run_until_stopped
+from sidecar.wiring.stopping import on_hangup, run_until_stopped
 
 log = structlog.get_logger()
 
@@ -50,6 +51,7 @@ async def fleet(settings: Settings, *, quiet: bool = False) -> AsyncIterator[Set
                 await _all(*(member.start(full) for member in members))
                 for joiner in joiners:
                     joiner.join(full)
+                on_hangup(functools.partial(_reload, [*members, *joiners]))
                 yield full
             finally:
                 await _stop([*members, *joiners])
@@ -73,6 +75,11 @@ def _listens(settings: Settings) -> Mapping[str, str]:
         "console.listen": settings.console.listen,
     }
     return {name: text for name, text in listens.items() if text}
+
+
+def _reload(members: Sequence[Role]) -> None:
+    for member in members:
+        member.reload()
 
 
 async def _stop(members: Sequence[Role]) -> None:

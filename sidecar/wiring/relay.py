@@ -4,35 +4,35 @@ import asyncio
 import contextlib
 import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 from injector.tokens import Keyring
+from ledger.campaigns import apply_windows
 from ledger.mail import MailLedger
 from ledger.processes import my_turn
 from ledger.store import UNAVAILABLE, Ledger, open_ledger
 from ledger.waiting import within
-from relay import passwords, server, upstream_address
-from relay.capture import CaptureUpstream
-from relay.forward import DOUBTS, Forwarder, Upstream
+from ledger.windows import Window, parse_windows
+from relay.forward import DOUBTS, Forwarder
 from relay.inject import Profile
 from relay.notify import Notifier
 from relay.pipeline import Pipeline
 from relay.queue import Queue
-from relay.settings import RelaySettings
-from relay.upstream import SmtpUpstream
-from sidecar.addresses import parse_listen
+from relay.upstreams import Upstreams
+from sidecar import dkim_keys
 from sidecar.readiness import Readiness
 from sidecar.settings import injector_options
+from sidecar.wiring import front_door
 from sidecar.wiring.presence import DRAIN_SECONDS, Context, alone, background, hostname, present
+from sidecar.wiring.stopping import on_hangup
+from sidecar.wiring.upstreams import upstream_of
 
 log = structlog.get_logger()
-
-#: Where the capture upstream keeps messages, below the data directory.
-CAPTURE_DIRECTORY = "capture"
 
 # A body is stored only while this much of the data directory's disk stays free.
 _FREE_FLOOR = 256 * 1024 * 1024
@@ -65,16 +65,23 @@ async def relay(context: Context) -> None:
     settings, keys = context.settings, context.keys
     own = settings.relay
     name = hostname(settings)
+    windows = parse_windows(own.send_window)
     keyring = Keyring(keys.signing)
+    # Held also when nothing new is signed again: the queue may have what was planned before.
+    signer = dkim_keys.load_signer(settings.inject.dkim_keys)
     profile = Profile(
-        options=injector_options(settings), signing=keyring.fingerprints[0], strip=own.strip, hostname=name
+        options=injector_options(settings),
+        signing=keyring.fingerprints[0],
+        strip=own.strip,
+        hostname=name,
+        dkim_keys=signer.names,
     )
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(open_ledger(settings.database_url, connections=12))
         process = await stack.enter_async_context(present(ledger, "relay"))
-        mail = MailLedger(ledger, process)
+        mail = MailLedger(ledger, process, all_sources=own.suppress_scope == "all", windows=windows)
         await mail.remember_profile(profile.digest, profile.encode())
-        where = _upstream(own, settings.data_dir, name)
+        where = upstream_of(settings, name)
         forwarder = Forwarder(where, mail)
         room = Room(settings.data_dir, cap=own.queue_max_bytes)
 
@@ -86,6 +93,7 @@ async def relay(context: Context) -> None:
             ams_headers=settings.ams.headers,
             identity_key=keys.identity,
             keyring=keyring,
+            signer=signer,
             profile=profile,
             has_room=room.has,
             tell=notifier.tell,
@@ -96,13 +104,16 @@ async def relay(context: Context) -> None:
             settings=own,
             ams_headers=settings.ams.headers,
             keyring=keyring,
+            signer=signer,
             tell=notifier.tell,
+            room=where.room if isinstance(where, Upstreams) else None,
         )
         if own.dsn != "off":
             notifier.acceptor = pipeline
-        chores = Chores(ledger, mail, room, queue, in_hand=lambda: pipeline.in_hand | queue.in_hand)
+        chores = Chores(ledger, mail, room, queue, windows, in_hand=lambda: pipeline.in_hand | queue.in_hand)
         readiness = await stack.enter_async_context(alone(context, own.admin_listen, "postgresql"))
-        front = await server.serve(pipeline, _server_settings(own, name), listeners=_listeners(own), reuse_port=True)
+        front = await front_door.opened(pipeline, settings, name, mail, keys.identity)
+        on_hangup(lambda: front_door.reload(front, own))
         log.info("relay_listening", listen=own.listen, upstream=where.name)
         context.ready()
         async with background(lambda: chores.run(readiness), lambda: queue.run(context.stopping)):
@@ -123,12 +134,20 @@ class Chores:
     """What a relay does beside mail: take over, find orphans, free what nobody needs, look at the queue."""
 
     def __init__(
-        self, ledger: Ledger, mail: MailLedger, room: Room, queue: Queue, *, in_hand: Callable[[], set[int]]
+        self,
+        ledger: Ledger,
+        mail: MailLedger,
+        room: Room,
+        queue: Queue,
+        windows: Sequence[Window],
+        *,
+        in_hand: Callable[[], set[int]],
     ) -> None:
         self._ledger = ledger
         self._mail = mail
         self._room = room
         self._queue = queue
+        self._windows = windows
         self._in_hand = in_hand
         self._suspects: set[tuple[int, int]] = set()
 
@@ -154,6 +173,7 @@ class Chores:
             await self._take_over()
         await self._find_orphans()
         if await self._is_our_turn("queue"):
+            await apply_windows(self._ledger, self._windows, datetime.now(UTC))
             await self._mail.free_bodies()
             # Resuming releases at once; this finds what was set aside at that very moment.
             await self._mail.release_held()
@@ -181,30 +201,3 @@ class Chores:
         if orphans:
             log.warning("orphans_found", count=len(orphans))
             await self._mail.put_back(orphans)
-
-
-def _upstream(own: RelaySettings, data_dir: Path, name: str) -> Upstream:
-    address = upstream_address.parse(own.upstream)
-    if address.scheme == "capture":
-        return CaptureUpstream(data_dir / CAPTURE_DIRECTORY)
-    return SmtpUpstream(address, hostname=name)
-
-
-def _server_settings(own: RelaySettings, name: str) -> server.ServerSettings:
-    return server.ServerSettings(
-        hostname=name,
-        max_bytes=own.max_bytes,
-        max_recipients=own.max_recipients,
-        allow=own.allow,
-        users=passwords.parse(Path(own.users).read_text(encoding="utf-8")) if own.users else None,
-        tls=server.tls_context(own.tls_cert, own.tls_key) if own.tls_cert else None,
-    )
-
-
-def _listeners(own: RelaySettings) -> list[server.Listener]:
-    plain = parse_listen(own.listen)
-    listeners = [server.Listener(host=plain.host, port=plain.port)]
-    if own.listen_tls:
-        tls = parse_listen(own.listen_tls)
-        listeners.append(server.Listener(host=tls.host, port=tls.port, implicit_tls=True))
-    return listeners

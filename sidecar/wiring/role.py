@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -70,6 +71,11 @@ class Role:
         """Start the process while nobody waits for it, and keep it; a start that fails is tried again."""
         self._settings = encode_settings(settings)
         self._keeper = asyncio.create_task(self._keep())
+
+    def reload(self) -> None:
+        """Ask the process to read its files again."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
 
     async def stop(self) -> None:
         """Ask the process to finish and wait for it; past the time it is killed."""

@@ -1,9 +1,10 @@
 """Run work until SIGTERM or Ctrl-C: work that is up is told so and ends by itself, work that still starts is cancelled.
 
-To ask again is to ask the same: nothing is ever cut short by it.
+To ask again is to ask the same: nothing is ever cut short by it. SIGHUP asks to read files again.
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -31,11 +32,27 @@ def run_until_stopped(
             signal.signal(number, signal.SIG_IGN)
 
 
+def _go_on() -> None:
+    pass
+
+
+def on_hangup(reload: Callable[[], None]) -> None:
+    """Let SIGHUP call *reload*; at a terminal it says that the person has gone, and stops as ever."""
+    if not _at_a_terminal():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
+def _at_a_terminal() -> bool:
+    return any(os.isatty(descriptor) for descriptor in (0, 1, 2))
+
+
 async def _until_stopped(work: Work[_Result]) -> _Result | None:
     stopping, up = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stopping.set)
+    # Whoever has nothing to reload goes on.
+    loop.add_signal_handler(signal.SIGHUP, stopping.set if _at_a_terminal() else _go_on)
     working = asyncio.create_task(work(stopping, up.set))
     told = asyncio.create_task(stopping.wait())
     await asyncio.wait([working, told], return_when=asyncio.FIRST_COMPLETED)

@@ -6,16 +6,13 @@ import structlog
 
 from injector.tokens import Keyring
 from sidecar.addresses import parse_listen
-from sidecar.settings import public_url
+from sidecar.settings import JOURNAL_DIRECTORY, public_url
 from sidecar.wiring.presence import Context, alone
 from tracker.app import drain, make_app
 from tracker.buffer import open_buffer
 from tracker.listener import serve
 
 log = structlog.get_logger()
-
-#: Where hits wait while Redis is away, below the data directory.
-JOURNAL_DIRECTORY = "journal"
 
 
 async def tracker(context: Context) -> None:

@@ -1,18 +1,20 @@
 """What every upstream promises: a verdict or trouble, the intent marked before content leaves, the exact bytes."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import trustme
 
+from relay import upstream_conversation
 from relay.capture import CaptureUpstream
 from relay.forward import Upstream
-from relay.upstream import Letter, SmtpUpstream, Trouble, Verdict, stuffed
+from relay.upstream import Letter, Trouble, Verdict
 from relay.upstream_address import parse
+from relay.upstream_connection import Connector
+from relay.upstream_conversation import EIGHT_BIT, stuffed
+from relay.upstream_pool import SmtpUpstream
 from tests.sink import Sink
 
 CONTENT = b"Subject: x\r\n\r\n.leading dot\r\n..two\r\n\xd0\x9f\r\n"
@@ -86,123 +88,117 @@ async def test_a_failed_mark_sends_nothing(kind: str, tmp_path: Path) -> None:
         ("rcpt", "550 5.1.1 Unknown", Verdict(code=550, text="5.1.1 Unknown")),
         ("dot", "554 5.6.0 Spam", Verdict(code=554, text="5.6.0 Spam")),
         ("rcpt", "450 4.2.0 Greylisted", Trouble(reason="reply", reply="450 4.2.0 Greylisted")),
-        ("mail", "530 5.7.0 Authenticate first", Trouble(reason="reply", reply="530 5.7.0 Authenticate first")),
-        ("dot", "535 5.7.8 Suspended", Trouble(reason="reply", reply="535 5.7.8 Suspended", doubtful=False)),
-        ("dot", "421 4.3.2 Closing", Trouble(reason="reply", reply="421 4.3.2 Closing", doubtful=False)),
+        ("rcpt", "454 4.7.1 Not yet", Trouble(reason="reply", reply="454 4.7.1 Not yet")),
+        ("dot", "451 4.3.0 Later", Trouble(reason="reply", reply="451 4.3.0 Later")),
+        ("mail", "451 4.7.1 Later", Trouble(reason="reply", reply="451 4.7.1 Later", unwell=True)),
+        ("mail", "530 5.7.0 Login first", Trouble(reason="auth", reply="530 5.7.0 Login first", unwell=True)),
+        ("dot", "535 5.7.8 Suspended", Trouble(reason="auth", reply="535 5.7.8 Suspended", unwell=True)),
+        ("mail", "421 4.3.2 Closing", Trouble(reason="reply", reply="421 4.3.2 Closing", unwell=True)),
+        ("rcpt", "421 4.3.2 Closing", Trouble(reason="reply", reply="421 4.3.2 Closing", unwell=True)),
+        ("dot", "421 4.3.2 Closing", Trouble(reason="reply", reply="421 4.3.2 Closing", unwell=True)),
+        ("content", "554 5.5.1 No recipients", Trouble(reason="reply", reply="554 5.5.1 No recipients")),
+        ("banner", "421 4.3.2 Too many", Trouble(reason="reply", reply="421 4.3.2 Too many", unwell=True)),
+        ("banner", "554 5.7.1 Not you", Trouble(reason="reply", reply="554 5.7.1 Not you", unwell=True)),
+        ("mail", "", Trouble(reason="lost", unwell=True)),
+        ("rcpt", "", Trouble(reason="lost", unwell=True)),
+        ("content", "", Trouble(reason="lost", unwell=True)),
+        ("banner", "", Trouble(reason="connect", unwell=True)),
+        ("dot", "", Trouble(reason="lost", doubtful=True, unwell=True)),
     ],
 )
 async def test_what_is_a_verdict(where: str, answer: str, expected: Verdict | Trouble) -> None:
-    """A 5xx about the message is a verdict; one about us, and every 4xx, is trouble."""
+    """A 5xx about the message is a verdict; one about us, every 4xx and a lost connection is trouble.
+
+    Only what is the upstream's own trouble is a reason to try another; only a dot without an answer is a doubt.
+    """
     async with Sink().listening() as sink:
         upstream = SmtpUpstream(parse(f"smtp://127.0.0.1:{sink.port}"), hostname="relay.example.com")
-        setattr(sink, where, lambda _: answer)
+        setattr(sink, where, answer if where in {"banner", "content"} else lambda _: answer)
         assert await upstream.send(letter(), _nothing) == expected
         await upstream.close()
 
 
-async def test_a_dot_without_an_answer_is_a_doubt() -> None:
-    """The connection is gone after the final dot: the upstream may have it."""
+async def test_a_refused_connection_is_trouble() -> None:
+    """Nobody listens."""
     async with Sink().listening() as sink:
-        upstream = SmtpUpstream(parse(f"smtp://127.0.0.1:{sink.port}"), hostname="relay.example.com")
-        sink.dot = lambda _: ""
-        outcome = await upstream.send(letter(), _nothing)
-        assert isinstance(outcome, Trouble)
-        assert outcome.doubtful
-        await upstream.close()
+        port = sink.port
+    outcome = await SmtpUpstream(parse(f"smtp://127.0.0.1:{port}"), hostname="relay.example.com").send(
+        letter(), _nothing
+    )
+    assert outcome == Trouble(reason="connect", unwell=True)
 
 
-async def test_connections_are_used_again() -> None:
-    """Ten messages one after another need one connection."""
+@pytest.mark.parametrize("verb", ["CONNECT", "EHLO", "AUTH"])
+async def test_silence_ends_at_the_deadline(verb: str) -> None:
+    """A connection stands in time, all its steps together, or it is trouble."""
     async with Sink().listening() as sink:
-        upstream = SmtpUpstream(parse(f"smtp://127.0.0.1:{sink.port}"), hostname="relay.example.com")
-        for _ in range(10):
-            await upstream.send(letter(), _nothing)
-        assert (sink.connections, len(sink.kept)) == (1, 10)
-        await upstream.close()
-
-
-async def test_an_idle_connection_that_died_is_replaced() -> None:
-    """An upstream that closed while we were idle is no trouble."""
-    async with Sink().listening() as sink:
-        upstream = SmtpUpstream(parse(f"smtp://127.0.0.1:{sink.port}"), hostname="relay.example.com")
-        await upstream.send(letter(), _nothing)
-        await sink.close()
-        outcome = await upstream.send(letter(), _nothing)
-        assert isinstance(outcome, Verdict)
-        assert sink.connections == 2
-        await upstream.close()
-
-
-async def test_connections_are_bounded() -> None:
-    """At most so many connections at once, and every message still arrives."""
-    async with Sink().listening() as sink:
-        address = parse(f"smtp://127.0.0.1:{sink.port}")
-        upstream = SmtpUpstream(address, hostname="relay.example.com", connections=3)
-        await asyncio.gather(*(upstream.send(letter(), _nothing) for _ in range(30)))
-        assert len(sink.kept) == 30
-        assert sink.connections <= 3
-        await upstream.close()
-
-
-def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return server, client
-
-
-async def test_required_starttls_verifies() -> None:
-    """STARTTLS with a certificate we trust delivers; with one we do not, it is trouble and nothing is sent."""
-    server, client = _contexts()
-    sink = Sink()
-    sink.tls = server
-    async with sink.listening():
-        address = parse(f"smtp://user:secret@127.0.0.1:{sink.port}?starttls=required")
-        trusting = SmtpUpstream(address, hostname="relay.example.com", tls=client)
-        assert isinstance(await trusting.send(letter(), _nothing), Verdict)
-        await trusting.close()
-        wary = SmtpUpstream(address, hostname="relay.example.com")
-        outcome = await wary.send(letter(), _nothing)
-        assert isinstance(outcome, Trouble)
-        assert outcome.reason == "tls"
-        assert len(sink.kept) == 1
-
-
-async def test_required_starttls_refuses_clear_text() -> None:
-    """An upstream without STARTTLS gets no password and no mail."""
-    async with Sink().listening() as sink:
-        upstream = SmtpUpstream(
-            parse(f"smtp://user:secret@127.0.0.1:{sink.port}?starttls=required"), hostname="relay.example.com"
-        )
-        outcome = await upstream.send(letter(), _nothing)
-        assert isinstance(outcome, Trouble)
-        assert not any(command.startswith("AUTH") for command in sink.commands)
-
-
-async def test_implicit_tls_and_auth() -> None:
-    """smtps:// speaks TLS from the first octet and authenticates."""
-    server, client = _contexts()
-    sink = Sink()
-    sink.tls = server
-    async with sink.listening(implicit_tls=True):
-        address = parse(f"smtps://user:secret@127.0.0.1:{sink.port}")
-        upstream = SmtpUpstream(address, hostname="relay.example.com", tls=client)
-        assert isinstance(await upstream.send(letter(), _nothing), Verdict)
-        assert any(command.startswith("AUTH") for command in sink.commands)
-        await upstream.close()
-
-
-async def test_a_refused_password_is_trouble() -> None:
-    """An expired password must not refuse a single message."""
-    sink = Sink()
-    sink.auth = "535 5.7.8 Bad credentials"
-    async with sink.listening():
+        sink.silent = {verb}
         address = parse(f"smtp://user:secret@127.0.0.1:{sink.port}?starttls=off")
-        outcome = await SmtpUpstream(address, hostname="relay.example.com").send(letter(), _nothing)
-        assert isinstance(outcome, Trouble)
-        assert outcome.reason == "auth"
+        connector = Connector(address, hostname="relay.example.com", seconds=0.2)
+        upstream = SmtpUpstream(address, hostname="relay.example.com", connector=connector)
+        assert await upstream.send(letter(), _nothing) == Trouble(reason="timeout", unwell=True)
+        await upstream.close()
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
+async def test_a_command_without_an_answer_is_trouble(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence in a conversation; its connection is not used again."""
+    monkeypatch.setattr(upstream_conversation, "COMMAND_SECONDS", 0.2)
+    async with Sink().listening() as sink:
+        upstream = SmtpUpstream(parse(f"smtp://127.0.0.1:{sink.port}"), hostname="relay.example.com")
+        sink.silent = {verb}
+        assert await upstream.send(letter(), _nothing) == Trouble(reason="timeout", unwell=True)
+        sink.silent = set()
+        assert isinstance(await upstream.send(letter(), _nothing), Verdict)
+        assert (sink.connections, len(sink.kept)) == (2, 1)
+        await upstream.close()
+
+
+async def test_silence_after_the_dot_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes, here less: then it may have the message, and nobody knows."""
+    monkeypatch.setattr(upstream_conversation, "DOT_SECONDS", 0.2)
+    async with Sink().listening() as sink:
+        sink.gate = asyncio.Event()
+        upstream = SmtpUpstream(parse(f"smtp://127.0.0.1:{sink.port}"), hostname="relay.example.com")
+        assert await upstream.send(letter(), _nothing) == Trouble(reason="timeout", doubtful=True, unwell=True)
+        await upstream.close()
+
+
+async def test_a_message_larger_than_the_upstream_takes_is_not_sent() -> None:
+    """Its SIZE says so: a verdict, and not a word of the message."""
+    async with Sink().listening() as sink:
+        sink.extensions = ["SIZE 1000"]
+        upstream = SmtpUpstream(parse(f"smtp://127.0.0.1:{sink.port}"), hostname="relay.example.com")
+        outcome = await upstream.send(letter(b"x" * 1001), _nothing)
+        assert isinstance(outcome, Verdict)
+        assert (outcome.code, outcome.text[:5]) == (552, "5.3.4")
+        assert [command[:4] for command in sink.commands] == ["EHLO"]
+        assert isinstance(await upstream.send(letter(b"x" * 1000), _nothing), Verdict)
+        await upstream.close()
+
+
+@pytest.mark.parametrize("size", ["SIZE", "SIZE 0", "SIZE x"])
+async def test_a_size_without_a_limit_is_none(size: str) -> None:
+    """RFC 1870 3."""
+    async with Sink().listening() as sink:
+        sink.extensions = [size]
+        upstream = SmtpUpstream(parse(f"smtp://127.0.0.1:{sink.port}"), hostname="relay.example.com")
+        assert isinstance(await upstream.send(letter(), _nothing), Verdict)
+        assert any("SIZE=" in command for command in sink.commands)
+        await upstream.close()
+
+
+async def test_eight_bit_content_passes_as_it_is_where_it_is_not_offered() -> None:
+    """Postal offers no 8BITMIME and takes it all the same: no BODY parameter, the same octets, and counted."""
+    async with Sink().listening() as sink:
+        sink.extensions = []
+        upstream = SmtpUpstream(parse(f"smtp://127.0.0.1:{sink.port}"), hostname="relay.example.com")
+        before = EIGHT_BIT._value.get()
+        assert isinstance(await upstream.send(letter(), _nothing), Verdict)
+        assert [kept.content for kept in sink.kept] == [CONTENT]
+        assert not any("BODY" in command for command in sink.commands)
+        assert EIGHT_BIT._value.get() - before == 1
+        await upstream.close()
 
 
 async def test_an_address_that_the_upstream_cannot_take_is_refused() -> None:
@@ -226,6 +222,9 @@ async def test_an_address_that_the_upstream_cannot_take_is_refused() -> None:
         ("smtp://user@example.com", "password"),
         ("smtp://example.com?starttls=maybe", "starttls is"),
         ("smtp://example.com?tls=yes", "unknown option 'tls'"),
+        ("smtp://example.com?rate=fast", "expected a rate"),
+        ("smtp://user:secret@example.com?starttls=off", "clear text to this machine only"),
+        ("smtp://m\u00e4il:secret@example.com", "expected ASCII"),
     ],
 )
 def test_a_wrong_upstream_is_named(url: str, problem: str) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import aiosmtplib
 import pytest
 import structlog
 
@@ -288,3 +289,36 @@ class TestStopping:
                 assert "role_killed" not in said
                 assert "Traceback" not in said
                 assert not any(map(is_running, below))
+
+
+async def test_a_hangup_reads_the_users_again(free_port: Callable[[], int], eventually: Eventually) -> None:
+    """`kill -HUP` of the command reaches every relay, and stops nobody."""
+    with short_directory() as data_dir:
+        users = data_dir / "users"
+        await _set_password(users, "ann", "first")
+        async with outrider(data_dir, free_port, relay__users=str(users)) as target:
+            assert await _logs_in(target, "ann", "first")
+            below = descendants(target.pid)
+            await _set_password(users, "ben", "second")
+            os.kill(target.pid, signal.SIGHUP)
+            await eventually(lambda: _logs_in(target, "ben", "second"))
+            assert await _logs_in(target, "ann", "first")
+            assert descendants(target.pid) >= below
+
+
+async def _set_password(users: Path, name: str, password: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sidecar", "passwd", str(users), name, env=ENVIRONMENT, stdin=asyncio.subprocess.PIPE
+    )
+    await process.communicate(f"{password}\n".encode())
+    assert process.returncode == 0
+
+
+async def _logs_in(target: Outrider, name: str, password: str) -> bool:
+    client = aiosmtplib.SMTP(hostname="127.0.0.1", port=target.smtp, start_tls=False)
+    async with client:
+        try:
+            await client.login(name, password)
+        except aiosmtplib.SMTPAuthenticationError:
+            return False
+    return True

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from courier.consume import run_recorder
 from courier.settings import CourierSettings
-from courier.stream import Entry, StreamUnavailableError, open_stream
+from courier.stream import Entry, StreamUnavailableError, emptied, open_stream
 from ledger.events import encode_hit
 from ledger.store import Ledger, open_ledger
 from ledger.stream import FIELD, GROUP, STREAM, connect
@@ -124,6 +124,29 @@ async def test_trimming_stops_at_what_anybody_still_holds(redis_url: str, redis:
         await fast.trim()
         assert values(await stored(redis)) == [b"e", b"f"]
         assert values(await fast.read()) == [b"f"]
+
+
+async def test_it_is_emptied_once_all_of_it_is_recorded(redis_url: str, redis: Redis) -> None:
+    """Not while somebody holds a part, nor before anybody reads it; what comes meanwhile stays, and is read."""
+    assert await emptied(redis_url, patience=0)
+    await append(redis, b"a", b"b")
+    assert not await emptied(redis_url, patience=0.1)
+    async with open_stream(redis_url, "one", batch=1) as stream:
+        await stream.prepare()
+        first, second = await stream.read(), await stream.read()
+        await stream.acknowledge(second)
+        assert not await emptied(redis_url, patience=0.1)
+        assert len(await stored(redis)) == 2
+        waiting = asyncio.create_task(emptied(redis_url, patience=10))
+        await asyncio.sleep(0)
+        await stream.acknowledge(first)
+        assert await waiting
+        assert await stored(redis) == []
+        await append(redis, b"c")
+        assert values(await stream.read()) == [b"c"]
+        await stream.trim()
+    with pytest.raises(StreamUnavailableError):
+        await emptied("redis://127.0.0.1:1/0", patience=0.1)
 
 
 async def test_foreign_and_deleted_entries_stop_nobody(redis_url: str, redis: Redis) -> None:

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 import injector
 from injector.tokens import Keyring
-from relay import capture, upstream
+from relay import capture, upstream_pool
 from relay.capture import CaptureUpstream
 from relay.inject import UrlMinter
 from relay.rendering import SMALL, Budget, pieces
-from relay.upstream import Letter, SmtpUpstream, Trouble, Verdict
+from relay.upstream import Letter, Trouble, Verdict
 from relay.upstream_address import parse
+from relay.upstream_pool import SmtpUpstream
 from tests.conftest import Eventually
 from tests.sink import Sink
 
@@ -110,7 +111,7 @@ async def test_a_large_mail_to_many_stops_nobody(kind: str, tmp_path: Path, monk
     content = large_mail(20 * MEGABYTE)
     plan = injector.plan(injector.parse(content), injector.Options(public_url="https://t.example.com"), campaign=True)
     budget = Budget(64 * MEGABYTE)
-    monkeypatch.setattr(upstream, "BUDGET", budget)
+    monkeypatch.setattr(upstream_pool, "BUDGET", budget)
     monkeypatch.setattr(capture, "BUDGET", budget)
     free: list[int] = []
 

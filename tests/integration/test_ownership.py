@@ -95,7 +95,7 @@ async def test_a_taken_over_message_does_not_leave_from_here(database_url: str) 
         await relay.pipeline.accept(submission())
         sink.mail = lambda _: "250 Ok"
         await rows(relay, "UPDATE delivery SET next_at = now()")
-        (due,) = await relay.mail.claim(1)
+        (due,) = (await relay.mail.claim(1)).due
         await lapse(relay)
         other = await another(relay)
         await other.take_over()
@@ -115,11 +115,11 @@ async def test_a_late_postponement_does_not_disturb_the_next_holder(database_url
         sink.mail = lambda _: "451 4.7.1 Later"
         await relay.pipeline.accept(submission())
         await rows(relay, "UPDATE delivery SET next_at = now()")
-        (due,) = await relay.mail.claim(1)
+        (due,) = (await relay.mail.claim(1)).due
         await lapse(relay)
         other = await another(relay)
         await other.take_over()
-        (theirs,) = await other.claim(1)
+        (theirs,) = (await other.claim(1)).due
         await relay.mail.postpone(due.id, due.turn, wait=0.0, reply=None, doubtful=True, upstream="x")
         (row,) = await rows(relay)
         assert (row["status"], row["worker"], row["doubts"]) == ("sending", other.process, 0)

@@ -13,7 +13,7 @@ import trustme
 from prometheus_client import REGISTRY
 
 from relay.passwords import PasswordHash
-from relay.server import Listener, ServerSettings, tls_context
+from relay.server import Listener, RelayServer, ServerSettings, tls_context
 from tests.mailer import HOSTNAME, KEY, MESSAGE, Mailer, RecordingAcceptor, connected, running
 
 ACCEPTED = f"250 2.0.0 Ok: queued as {KEY}\r\n".encode()
@@ -23,16 +23,15 @@ CHALLENGE_USER = b"334 VXNlcm5hbWU6\r\n"
 CHALLENGE_PASSWORD = b"334 UGFzc3dvcmQ6\r\n"
 
 SALT = b"0123456789abcdef"
-# The lowest cost: these tests are about the exchange.
-USERS = {
-    "ann": PasswordHash(
-        log_cost=1,
-        block_size=1,
-        parallel=1,
-        salt=SALT,
-        digest=hashlib.scrypt(b"correct horse", salt=SALT, n=2, r=1, p=1, dklen=32),
-    )
-}
+
+
+def hashed(password: bytes) -> PasswordHash:
+    """Hash at the lowest cost: these tests are about the exchange."""
+    digest = hashlib.scrypt(password, salt=SALT, n=2, r=1, p=1, dklen=32)
+    return PasswordHash(log_cost=1, block_size=1, parallel=1, salt=SALT, digest=digest)
+
+
+USERS = {"ann": hashed(b"correct horse")}
 
 
 class Tls(msgspec.Struct, frozen=True):
@@ -286,3 +285,63 @@ class TestAuth:
             async with connected(server) as mailer:
                 assert isinstance(mailer, Mailer)
                 assert (await mailer.reply()).startswith(b"220 ")
+
+
+async def test_a_guesser_is_not_heard_any_more(tls: Tls) -> None:
+    """After twenty failures from one address even the right password waits, in new sessions too; others are heard."""
+    own = settings(tls=tls.server, proxies=("127.0.0.1",), allow=(), max_auth_failures=1000, max_errors=1000)
+    right, wrong = (b"AUTH PLAIN " + base64.b64encode(b"\0ann\0" + word) for word in (b"correct horse", b"wrong"))
+    async with running(RecordingAcceptor(), settings=own) as server:
+        for client, guesses, heard in (
+            (b"192.0.2.7", 20, b"421 4.7.0 "),
+            (b"192.0.2.7", 0, b"421 4.7.0 "),
+            (b"192.0.2.8", 19, b"235 2.7.0 "),
+        ):
+            async with connected(server) as mailer:
+                await mailer.send(b"PROXY TCP4 " + client + b" 192.0.2.1 40000 25\r\n")
+                await mailer.hello()
+                await mailer.say(b"STARTTLS")
+                await mailer.start_tls(tls.client)
+                await mailer.say(b"EHLO client.example")
+                for _ in range(guesses):
+                    assert await mailer.say(wrong) == INVALID
+                assert (await mailer.say(right)).startswith(heard)
+
+
+def pair(folder: Path, authority: trustme.CA) -> tuple[str, str]:
+    """Write another certificate for localhost; return its files."""
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    return str(folder / "cert.pem"), str(folder / "key.pem")
+
+
+async def test_a_certificate_and_users_are_reloaded(tmp_path: Path) -> None:
+    """Sessions from here on see the new ones; a pair that does not belong together changes nothing."""
+    authority = trustme.CA()
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    certificate = pair(tmp_path, authority)
+    own = settings(tls=tls_context(*certificate))
+
+    async def seen(server: RelayServer, password: bytes) -> tuple[bytes | None, bytes]:
+        async with connected(server) as mailer:
+            await mailer.hello()
+            await mailer.say(b"STARTTLS")
+            await mailer.start_tls(client)
+            await mailer.say(b"EHLO client.example")
+            found = mailer.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            return found, await mailer.say(b"AUTH PLAIN " + base64.b64encode(b"\0ann\0" + password))
+
+    async with running(RecordingAcceptor(), settings=own) as server:
+        first = await seen(server, b"correct horse")
+        assert first[1] == AUTHENTICATED
+        (tmp_path / "key.pem").write_text("no key")
+        with pytest.raises(ssl.SSLError):
+            server.reload(users=None, certificate=certificate)
+        assert await seen(server, b"correct horse") == first
+        server.reload(users={"ann": hashed(b"battery staple")}, certificate=pair(tmp_path, authority))
+        other, reply = await seen(server, b"correct horse")
+        assert other not in {None, first[0]}
+        assert reply == INVALID
+        assert (await seen(server, b"battery staple"))[1] == AUTHENTICATED

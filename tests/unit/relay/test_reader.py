@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from relay import replies
 from relay.reader import DataReader
 from relay.replies import Reply
+from relay.spool import Spool
 
 HEADER = b"Subject: x\r\n\r\n"
 END = b"\r\n.\r\n"
 
 
-def read(wire: bytes, *cuts: int, max_bytes: int = 1 << 20, max_received: int = 50) -> tuple[bytes | Reply, bytes]:
+def read(
+    wire: bytes, *cuts: int, max_bytes: int = 1 << 20, max_received: int = 50, threshold: int = 1 << 18
+) -> tuple[bytes | Reply, bytes]:
     """Feed *wire* cut at *cuts*; return the result and what was left for the next command."""
-    reader = DataReader(max_bytes=max_bytes, max_received=max_received)
+    reader = DataReader(Spool(threshold=threshold), max_bytes=max_bytes, max_received=max_received)
     edges = sorted({0, len(wire), *(cut % (len(wire) + 1) for cut in cuts)})
     for start, stop in pairwise(edges):
         used = reader.feed(wire[start:stop])
@@ -129,6 +132,7 @@ def test_every_split_of_the_same_bytes_gives_the_same(wire: bytes, cuts: list[in
     """Invariant: how the network cuts a message decides nothing."""
     whole = read(wire, max_bytes=max_bytes)
     assert read(wire, *cuts, max_bytes=max_bytes) == whole
+    assert read(wire, *cuts, max_bytes=max_bytes, threshold=3) == whole, "from a file it is another"
     assert read(wire, *range(len(wire)), max_bytes=max_bytes) == whole
 
 
@@ -160,12 +164,13 @@ def test_the_limit_counts_content_and_not_stuffing() -> None:
 def test_too_much_is_discarded_while_it_is_read() -> None:
     """Memory stays at the limit, with line ends or without any; twice the limit is hopeless."""
     for block in (b"x" * 1000, b"x" * 998 + b"\r\n"):
-        reader = DataReader(max_bytes=10_000)
+        held = Spool()
+        reader = DataReader(held, max_bytes=10_000)
         fed = 0
         while not reader.hopeless:
             assert reader.feed(block) is None
             fed += len(block)
-            assert len(reader._held) <= 10_002
+            assert len(held) <= 10_002
         assert 20_000 < fed <= 22_000
         assert reader.feed(b"\r\n.\r\n") is not None
         assert reader.result() == replies.TOO_BIG
@@ -173,7 +178,7 @@ def test_too_much_is_discarded_while_it_is_read() -> None:
 
 def test_the_size_so_far_is_known() -> None:
     """For a log or a metric, while the message is still on its way."""
-    reader = DataReader(max_bytes=100)
+    reader = DataReader(Spool(), max_bytes=100)
     assert reader.octets == 0
     reader.feed(b"12345")
     assert reader.octets == 5 + 2 - 2

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 import injector
+from injector.dkim import Signer
 from injector.tokens import Keyring
 from ledger.ids import key_bytes
 from relay import stamp
@@ -32,7 +33,8 @@ def _draft(settings: RelaySettings | None = None, **changes: object) -> Draft:
 
 def _render(draft: Draft, addressed: Addressed | None = None) -> bytes:
     addressed = addressed or stamp.address(draft, "ann@example.net", identity_key=IDENTITY, generation=0)
-    return stamp.render(draft, addressed, UrlMinter(KEYRING, "http://127.0.0.1:8080", key_bytes(addressed.key))).content
+    minter = UrlMinter(KEYRING, "http://127.0.0.1:8080", key_bytes(addressed.key))
+    return stamp.render(draft, addressed, minter, Signer()).content
 
 
 def test_the_original_id_is_the_origin() -> None:

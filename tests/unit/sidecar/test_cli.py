@@ -129,11 +129,13 @@ class TestSettings:
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OUTRIDER_RELAY__UPSTREAM", "smtp://ann:hunter2@mail.example.com:587?starttls=required")
+        monkeypatch.setenv("OUTRIDER_RELAY__ROUTES", "from:example.com=smtp://ann:hunter7@one smtps://ann:hunter8@two")
         monkeypatch.setenv("OUTRIDER_KEYS__SIGNING", "hunter3,hunter4")
         monkeypatch.setenv("OUTRIDER_AMS__API_KEY", "hunter5")
         assert main(["check-config", "--set", "console.token=hunter6"]) == 0
         shown = capsys.readouterr().out
-        assert 'upstream = "smtp://[credentials]@mail.example.com:587?starttls=required"  # OUTRIDER_REL' in shown
+        assert 'upstream = ["smtp://[credentials]@mail.example.com:587?starttls=required"]  # OUTRIDER_REL' in shown
+        assert 'routes = ["from:example.com=smtp://[credentials]@one smtps://[credentials]@two"]' in shown
         assert 'signing = ["[secret]", "[secret]"]  # OUTRIDER_KEYS__SIGNING' in shown
         assert 'token = "[secret]"  # --set console.token' in shown
         assert 'listen = "127.0.0.1:2525"\n' in shown
@@ -216,7 +218,7 @@ class TestExplain:
         done = run("explain", "--json", "-", text=MAIL.replace(b"\n", b"\r\n"))
         assert done.returncode == 0
         document = json.loads(done.stdout)
-        assert document["campaign"] == {"id": "123", "reason": None, "ams_mailing": 123}
+        assert document["campaign"] == {"id": "123", "reason": None, "ams_mailing": 123, "to_send": None}
         assert [link["tracked"] for link in document["parts"][0]["links"]] == [True]
 
     def test_settings_count(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

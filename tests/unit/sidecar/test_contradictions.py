@@ -154,6 +154,44 @@ class TestUpstream:
         (problem,) = problems({"OUTRIDER_RELAY__UPSTREAM": "smtp://127.0.0.1:2525", "OUTRIDER_RELAY__LISTEN": listen})
         assert problem.startswith("OUTRIDER_RELAY__UPSTREAM is OUTRIDER_RELAY__LISTEN: ")
 
+    @pytest.mark.parametrize(
+        ("environment", "problem"),
+        [
+            ({"UPSTREAM": "smtp://h1, smtp://u@h2"}, "UPSTREAM: item 2: a user needs a password"),
+            ({"UPSTREAM": "smtp://h1, capture"}, "UPSTREAM: capture stands alone"),
+            ({"UPSTREAM": "capture", "ROUTES": "from:example.com=smtp://h1"}, "UPSTREAM: capture stands alone"),
+            ({"UPSTREAM": "smtp://h1", "ROUTES": "from:example.com=capture"}, "ROUTES: capture stands alone"),
+            ({"UPSTREAM": "smtp://h1, smtp://h1:25"}, "UPSTREAM: the same server stands twice"),
+            ({"UPSTREAM": "smtp://h1, smtp://127.0.0.1:2525"}, "UPSTREAM is OUTRIDER_RELAY__LISTEN: mail would"),
+            ({"UPSTREAM": "smtp://h1", "ROUTES": "from:a.example=smtp://127.0.0.1:2525"}, "ROUTES is OUTRIDER_RELAY__"),
+            ({"UPSTREAM": "smtp://h1", "ROUTES": "from:a.example"}, "ROUTES: item 1: expected from:DOMAIN=URL"),
+            (
+                {"UPSTREAM": "smtp://h1", "ROUTES": "from:a.example=smtp://h2, from:A.example=smtp://h3"},
+                "ROUTES: the same mail is routed twice",
+            ),
+            (
+                {"UPSTREAM": "smtp://u:hunter2@h1", "ROUTES": "campaign:x=smtp://u:hunter3@h1"},
+                "ROUTES: h1:25 is spelt in two ways",
+            ),
+            ({"UPSTREAM": "smtp://u:hunter2@h1?starttls=off"}, "UPSTREAM: a password leaves in clear text"),
+            ({"UPSTREAM": "smtp://h1?rate=50"}, "UPSTREAM: expected a rate such as 50/s"),
+            ({"DOMAIN_RATE": "example.net=10/m, example.com"}, "DOMAIN_RATE: item 2: expected a recipient domain"),
+            ({"DOMAIN_RATE": "example.net=10/m, Example.net=1/s"}, "DOMAIN_RATE: example.net stands twice"),
+        ],
+    )
+    def test_several_that_cannot_be_meant(self, environment: dict[str, str], problem: str) -> None:
+        (found,) = problems({f"OUTRIDER_RELAY__{name}": value for name, value in environment.items()})
+        assert found.startswith(f"OUTRIDER_RELAY__{problem}")
+        assert "hunter" not in found
+
+    def test_several_that_can(self) -> None:
+        environment = {
+            "OUTRIDER_RELAY__UPSTREAM": "smtp://u:p@h1:587?rate=50/s, smtps://h2",
+            "OUTRIDER_RELAY__ROUTES": "campaign:spring*=smtps://h2 smtp://u:p@h1:587?rate=50/s, from:a.example=smtp://v:p@h1:587",
+            "OUTRIDER_RELAY__DOMAIN_RATE": "example.net=10/m",
+        }
+        assert len(loaded(environment).settings.relay.routes) == 2
+
     def test_an_upstream_beside_us(self) -> None:
         assert loaded({"OUTRIDER_RELAY__UPSTREAM": "smtp://127.0.0.1:2526"})
 

@@ -234,11 +234,6 @@ class TestRefusals:
         found = problems({"DATABASE_URL": "postgresql://x", **KEYS, "OUTRIDER_KEYS__SIGNING": ","})
         assert found == ("OUTRIDER_KEYS__SIGNING: an item of the list is empty",)
 
-    def test_resign_is_not_offered_yet_and_says_so(self) -> None:
-        assert problems({"OUTRIDER_INJECT__DKIM": "resign"}) == (
-            "OUTRIDER_INJECT__DKIM: `resign` is not offered yet; this version offers keep and strip",
-        )
-
     @hypothesis.settings(deadline=None)
     @given(st.dictionaries(st.sampled_from([setting.path for setting in catalogue()]), st.text(), min_size=1))
     def test_no_secret_is_ever_shown(self, values: dict[str, str]) -> None:
