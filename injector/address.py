@@ -6,6 +6,7 @@ a Location header needs.
 
 import ipaddress
 import re
+import unicodedata
 from enum import StrEnum
 
 import idna
@@ -55,6 +56,11 @@ _ADDRESS = re.compile(r"(https?)://([^/?#\\]*)([^?#]*)(.*)", re.IGNORECASE | re.
 _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]{0,5})?")
 # Stricter than a browser, which takes `!` or `*` in a host.
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
+# To a browser these last labels make the whole host a number (WHATWG URL 3.5), and these numbers are octets.
+_ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
+_NUMBER = re.compile(r"(?:0[xX](?P<hexadecimal>[0-9A-Fa-f]*)|0(?P<octal>[0-7]+)|(?P<decimal>0|[1-9][0-9]*))")
+_RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
+_JOINERS = "\u200c\u200d"
 
 
 def parse(url: str) -> Address | Flaw:
@@ -96,7 +102,21 @@ def _host(name: str) -> str | None:
     if not name.isascii():
         name = _a_labels(name)
     well_formed = len(name) <= _MAX_HOST_CHARS and _HOST.fullmatch(name) and name.strip(".")
-    return name if well_formed else None
+    return name if well_formed and (not _ENDS_IN_NUMBER.fullmatch(name) or _is_ipv4(name)) else None
+
+
+def _is_ipv4(text: str) -> bool:
+    """Tell whether a browser takes *text* for an IPv4 address (WHATWG URL 3.5.1): `127.1` and `0x7f000001` are some."""
+    numbers = [_NUMBER.fullmatch(part) for part in text.removesuffix(".").split(".")]
+    if len(numbers) > 4:
+        return False
+    values = [_value(number) for number in numbers if number]
+    return len(values) == len(numbers) and max(values[:-1], default=0) < 256 and values[-1] < 256 ** (5 - len(values))
+
+
+def _value(number: re.Match[str]) -> int:
+    hexadecimal, octal, decimal = number.groups()
+    return int(decimal) if decimal else int(octal, 8) if octal else int(hexadecimal or "0", 16)
 
 
 def _is_ipv6(text: str) -> bool:
@@ -112,9 +132,27 @@ def _a_labels(name: str) -> str:
 
     The whole of IDNA 2008 would refuse names, such as those with an emoji, that every browser opens.
     """
+    # A letter that this Python has not heard of may be none to a browser either.
+    if any(unicodedata.category(letter) == "Cn" for letter in name):
+        return ""
     try:
         labels = idna.uts46_remap(name, std3_rules=False, transitional=False).split(".")
-    except idna.IDNAError:
+        valid = all(_is_label(label) for label in labels) and _runs_one_way(labels)
+    except ValueError:  # idna's errors are some
         return ""
     coded = [label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii") for label in labels]
-    return "" if any(len(label) > _MAX_LABEL_CHARS for label in coded) else ".".join(coded)
+    return ".".join(coded) if valid and max(map(len, coded)) <= _MAX_LABEL_CHARS else ""
+
+
+def _is_label(label: str) -> bool:
+    """Tell whether a browser takes a label in letters (UTS 46 4.1): one half in code already is in doubt."""
+    if label.startswith("xn--") or (label and unicodedata.category(label[0]).startswith("M")):
+        return False
+    return all(idna.valid_contextj(label, at) for at, letter in enumerate(label) if letter in _JOINERS)
+
+
+def _runs_one_way(labels: list[str]) -> bool:
+    """Tell whether no label mixes directions where one runs from right to left (RFC 5893 2); an error says no too."""
+    if not any(unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT for label in labels for letter in label):
+        return True
+    return all(idna.check_bidi(label, check_ltr=True) for label in labels if label)

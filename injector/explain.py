@@ -3,24 +3,37 @@
 The report is made from the same plan that the relay renders, so it cannot say anything but what would happen.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
 import msgspec
-from bs4 import BeautifulSoup
 
+from injector import html
+from injector.charsets import charset_of
 from injector.encodings import Splice, splice
 from injector.headers import HeaderEdits
-from injector.leaf import Found, Leaf
-from injector.message import Mail, parse
+from injector.label import end_of
+from injector.leaf import Leaf, open_leaf
+from injector.message import Mail, Part, parse
 from injector.plan import Minter, Options, Plan, plan
 from injector.policy import part_reason
 from injector.skip import Reason
 
-# Reading a label builds a tree, which costs far more than all the rest: no label is worth more than this.
-MAX_LABEL_SOURCE: Final = 200_000
 MAX_LABEL: Final = 60
 MAX_SHOWN: Final = 100
+MAX_FIELD: Final = 500
+#: Gmail shows no more of an HTML part, in octets with the transfer encoding undone; the pixel may then be lost too.
+GMAIL_LIMIT: Final = 102 * 1024
+
+_FIELD: Final = re.compile(rb"[^\r\n]+\r\n(?:[ \t][^\r\n]*\r\n)*")
+# How services write the links that they track: a reader would be led through two services, and counted twice.
+_TRACKED_ALREADY: Final = re.compile(
+    r"/ls/click\?upn=|/wf/click\?upn=|/track/click[/?]|/L0/https?(?::|%3A)|/tr/cl/|/f/a/[^/]+~~/|/lnk/[A-Za-z0-9]{8}"
+    r"|//click\.[a-z]|safelinks\.protection\.|/CL0/https?(?::|%3A)|/e3t/Ct[ac]/",
+    re.IGNORECASE,
+)
 
 
 class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +49,17 @@ class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None
     number: int | None
     reason: str | None
+    #: What to look at, though it stands in nobody's way: `tracked_already`.
+    warning: str | None = None
+
+
+class Clip(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether Gmail shows an HTML part whole: its octets with the transfer encoding undone."""
+
+    before: int
+    after: int
+    limit: int = GMAIL_LIMIT
+    clipped: bool
 
 
 class PartReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,14 +69,17 @@ class PartReport(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str
     charset: str | None
     encoding: str
-    #: Size in octets as sent.
+    #: Size in octets as it came, and as it leaves, in its transfer encoding.
     size: int
+    size_after: int
     tracked: bool
     pixel: bool
     #: It leaves as quoted-printable because of a line over 998 octets.
     folded: bool
     reason: str | None
     links: tuple[LinkReport, ...]
+    #: Of an HTML part that a reader sees.
+    gmail: Clip | None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,8 +114,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     keeps_message_id: bool
     message_id: str | None
     headers: tuple[Change, ...]
+    #: The whole fields that go, and those that come; each shortened to 500 characters.
+    fields_removed: tuple[str, ...]
+    fields_added: tuple[str, ...]
     parts: tuple[PartReport, ...]
     difference: Difference
+    #: The domains for which it is signed again, last of all; the signatures themselves are not shown.
+    resigned_for: tuple[str, ...]
+    #: The header fields that ask for tracking or against it: what was understood, and what says nothing we know.
+    heard: tuple[str, ...]
+    unread: tuple[str, ...]
 
 
 class SampleMinter:
@@ -130,14 +165,20 @@ def explain(
         splices = sorted(planned.header_splices(minter, edits) + planned.body_splices(minter)[0])
     changes = [_change(content, each) for each in splices if each.new or each.end > each.start]
     in_header = sum(1 for change in changes if change.offset < mail.body_start)
+    left = parse(rendered.content)
     return Report(
         injected=rendered.injected,
         reason=rendered.reason,
         keeps_message_id=planned.keeps_message_id,
-        message_id=mail.headers.first("message-id"),
+        message_id=_legible(mail.headers.first("message-id")),
         headers=tuple(changes[:in_header]),
-        parts=tuple(_parts(mail, planned)),
+        fields_removed=_missing(mail, left),
+        fields_added=_missing(left, mail),
+        parts=tuple(_parts(mail, planned, left)),
         difference=_difference(content, rendered.content, splices, changes),
+        resigned_for=planned.resigned_for,
+        heard=planned.consent.heard if planned.consent else (),
+        unread=planned.consent.unread if planned.consent else (),
     )
 
 
@@ -151,9 +192,24 @@ def _change(content: bytes, edit: Splice) -> Change:
     )
 
 
-def _shown(octets: bytes) -> str:
-    text = octets[: MAX_SHOWN + 1].decode("utf-8", "backslashreplace")
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+def _shown(octets: bytes, most: int = MAX_SHOWN) -> str:
+    text = octets[: most + 1].decode("utf-8", "backslashreplace")
+    return text if len(text) <= most else text[:most] + "…"
+
+
+def _missing(mail: Mail, other: Mail) -> tuple[str, ...]:
+    """Return the header fields of *mail* that *other* does not have, as they stand there."""
+    there = Counter(_fields(other))
+    missing: list[str] = []
+    for field in _fields(mail):
+        there[field] -= 1
+        if there[field] < 0:
+            missing.append(_shown(field, MAX_FIELD))
+    return tuple(missing)
+
+
+def _fields(mail: Mail) -> list[bytes]:
+    return _FIELD.findall(mail.content[mail.headers_start : mail.body_start])
 
 
 def _difference(content: bytes, result: bytes, splices: list[Splice], changes: list[Change]) -> Difference:
@@ -169,94 +225,76 @@ def _difference(content: bytes, result: bytes, splices: list[Splice], changes: l
     )
 
 
-def _parts(mail: Mail, planned: Plan) -> Iterator[PartReport]:
+def _legible(value: str | None) -> str | None:
+    """Return a header's text without the surrogates that stand for octets of no charset."""
+    return None if value is None else value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _parts(mail: Mail, planned: Plan, left: Mail) -> Iterator[PartReport]:
     opened = {leaf.part.path: leaf for leaf in planned.leaves}
     numbers = {link.url: link.number for link in planned.links}
+    parts_left = {part.path: part for part in left.leaves}
     for part in mail.leaves:
         leaf = opened.get(part.path)
-        reason = leaf.reason if leaf else planned.reason or part_reason(part, text_links=False)
+        unseen = part_reason(part, text_links=False)
+        reason = leaf.reason if leaf else planned.reason or unseen
         links = tuple(_links(leaf, numbers)) if leaf else ()
         pixel = part.path == planned.pixel_part
         tracked = pixel or any(link.tracked for link in links)
+        after = parts_left.get(part.path, part)
         yield PartReport(
             path=part.path,
             content_type=part.kind,
-            charset=part.parameters.get("charset"),
-            encoding=part.encoding or "7bit",
+            charset=_legible(part.parameters.get("charset")),
+            encoding=_legible(part.encoding) or "7bit",
             size=part.body_end - part.body_start,
+            size_after=after.body_end - after.body_start,
             tracked=tracked,
             pixel=pixel,
             folded=bool(leaf and leaf.long),
             reason=None if tracked else reason or planned.reason or Reason.NOTHING_TO_TRACK,
             links=links,
+            gmail=None if unseen or part.kind != "text/html" else _clip(mail, part, left, after),
         )
+
+
+def _clip(mail: Mail, part: Part, left: Mail, after: Part) -> Clip | None:
+    came, leaves = open_leaf(mail.content, part, None).body, open_leaf(left.content, after, None).body
+    if came is None or leaves is None:
+        return None
+    return Clip(before=len(came), after=len(leaves), clipped=len(leaves) > GMAIL_LIMIT)
 
 
 def _links(leaf: Leaf, numbers: dict[str, int]) -> Iterator[LinkReport]:
     labels = _labels(leaf)
-    for found in leaf.found:
+    for at, found in enumerate(leaf.found):
         yield LinkReport(
             written=found.value.decode("utf-8", "backslashreplace"),
             element=found.element,
-            label=_label(found, labels),
+            label=labels[at] if labels and found.element in {"a", "svg:a"} else "",
             tracked=found.url is not None,
             url=found.url,
             number=None if found.url is None else numbers.get(found.url),
             reason=found.reason,
+            warning="tracked_already" if found.url and _TRACKED_ALREADY.search(found.url) else None,
         )
 
 
-def _labels(leaf: Leaf) -> dict[str, list[str]]:
-    """Return the texts of the anchors by their href as BeautifulSoup reads it, in the order of the part."""
-    if leaf.body is None or leaf.part.kind != "text/html" or len(leaf.body) > MAX_LABEL_SOURCE:
-        return {}
-    soup = BeautifulSoup(leaf.body, "html.parser", from_encoding=leaf.codec or leaf.part.parameters.get("charset"))
-    labels: dict[str, list[str]] = {}
-    for anchor in soup.find_all(["a", "area"]):
-        text = " ".join(anchor.get_text(" ").split())
-        labels.setdefault(str(anchor.get("href", "")), []).append(text[:MAX_LABEL])
-    return labels
+def _labels(leaf: Leaf) -> list[str]:
+    """Return what a reader sees of each link, in the order of the part; nothing for what is not html."""
+    if leaf.body is None or not leaf.found or leaf.part.kind != "text/html":
+        return []
+    charset = charset_of(leaf.part.parameters.get("charset"))
+    codec = "utf-8" if leaf.codec else charset.codec if charset else "ascii"
+    page = leaf.body.decode(leaf.codec).encode("utf-8", "replace") if leaf.codec else leaf.body
+    # Loading it takes longer than all the rest.
+    from bs4 import BeautifulSoup
 
+    def read(at: int) -> str:
+        markup = page[at : end_of(page, at)].decode(codec, "replace")
+        soup = BeautifulSoup(f"<a>{markup}</a>", "html.parser")
+        for line in soup.find_all(["br", "p", "div", "td"]):
+            line.insert_before(" ")
+        return " ".join(soup.get_text().split())[:MAX_LABEL]
 
-def _label(found: Found, labels: dict[str, list[str]]) -> str:
-    texts = labels.get(found.url or found.value.decode("utf-8", "replace"), [])
-    return texts.pop(0) if texts and found.element in {"a", "area"} else ""
-
-
-def render_text(report: Report) -> str:
-    """Return *report* for a person to read."""
-    verdict = "tracked" if report.injected else f"not tracked: {report.reason}"
-    lines = [f"Message {report.message_id or 'without Message-ID'}: {verdict}"]
-    if report.keeps_message_id:
-        lines.append("  keeps its Message-ID: somebody signed it")
-    lines.append("Header")
-    lines += [f"  at {change.offset}: {_change_text(change)}" for change in report.headers] or ["  unchanged"]
-    for part in report.parts:
-        lines += _part_text(part)
-    difference = report.difference
-    lines.append(
-        f"Octets: {difference.size_before} in, {difference.size_after} out; {difference.kept} kept, "
-        f"{difference.removed} removed, {difference.added} added in {len(difference.changes)} places; "
-        + ("undone, they give the input back" if difference.reversible else "sent without changes to the body")
-    )
-    return "\n".join(lines) + "\n"
-
-
-def _part_text(part: PartReport) -> list[str]:
-    verdict = "tracked" if part.tracked else f"not tracked: {part.reason}"
-    extras = (", with the pixel" if part.pixel else "") + (", folded as quoted-printable" if part.folded else "")
-    charset = f"; charset={part.charset}" if part.charset else ""
-    lines = [f"Part {part.path} {part.content_type}{charset} ({part.encoding}, {part.size} octets): {verdict}{extras}"]
-    for link in part.links:
-        label = f" “{link.label}”" if link.label else ""
-        if link.tracked:
-            lines.append(f"  link {link.number} <{link.element}>{label} tracked: {link.url}")
-        else:
-            lines.append(f"  <{link.element}>{label} left alone, {link.reason}: {link.written}")
-    return lines
-
-
-def _change_text(change: Change) -> str:
-    removed = f"- {change.removed!r}" if change.octets_removed else ""
-    added = f"+ {change.added!r}" if change.octets_added else ""
-    return " ".join(part for part in (removed, added) if part)
+    return [read(href.tag_end) for href in html.scan(page).hrefs]

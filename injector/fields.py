@@ -18,10 +18,11 @@ MAX_SAME: Final = 10_000
 
 # Possessive throughout: each byte is looked at once, whatever is sent. White space before the colon is obsolete
 # (RFC 5322 4.5) but a reader accepts it, so a Bcc written that way is a Bcc.
-_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+(:)[^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+(?:\r\n|\Z)")
+_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+(?:\r\n|\Z))|")
 _PARAMETER = re.compile(
     r"""\s*+([^\s=;"]++)\s*+=\s*+(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"[^;]*+|([^;]*+))(?:;|\Z)""", re.DOTALL
 )
+_HYPHEN: Final = ord("-")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
 _SEGMENT = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?")
 
@@ -50,21 +51,22 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 def read_block(content: bytes, start: int, *, stops: Callable[[bytes], bool] | None = None) -> Block:
     """Read the header block at *start*; *stops* tells whether a line `--…` is a delimiter that ends it early."""
     fields: list[Field] = []
-    match = _FIELD.match
-    pos, size = start, len(content)
-    while True:
-        if stops and content.startswith(b"--", pos) and stops(content[pos : _line_end(content, pos)]):
-            return Block(fields=tuple(fields), end=pos, body_start=pos)
-        found = match(content, pos)
-        if found is None:
-            break
-        end = found.end()
+    size = len(content)
+    pos = start
+    # Where no field stands the pattern matches nothing, so the matches are one behind the other up to there.
+    for found in _FIELD.finditer(content, start):
+        name = found[1]
+        if name is None or name[0] == _HYPHEN:
+            if stops and content.startswith(b"--", pos) and stops(content[pos : _line_end(content, pos)]):
+                return Block(fields=tuple(fields), end=pos, body_start=pos)
+            if name is None:
+                break
+        value, end = found.span(2)
         if len(fields) == MAX_FIELDS or end - start > MAX_BLOCK:
             end = content.find(b"\r\n\r\n", pos)
             end = size if end < 0 else end + 2
             return Block(fields=(), end=end, body_start=min(end + 2, size), over_limit=True)
-        name = str(found[1], "ascii").lower()
-        fields.append(Field(name=name, start=pos, value=found.end(2), end=end))
+        fields.append(Field(name=name.decode("ascii").lower(), start=pos, value=value, end=end))
         pos = end
     if pos < size and not content.startswith(b"\r\n", pos):
         return Block(fields=tuple(fields), end=pos, body_start=pos, separated=False)
@@ -128,12 +130,12 @@ def _search(block: bytes, name: str, offset: int) -> list[Field]:
     pos = lower.find(needle)
     while pos >= 0 and len(found) < MAX_SAME:
         field = _FIELD.match(block, pos)
-        if field and field[1].lower() == needle[2:]:
+        if field and field[1] and field[1].lower() == needle[2:]:
             found.append(
                 Field(
                     name=name,
                     start=offset + pos,
-                    value=offset + field.end(2),
+                    value=offset + field.start(2),
                     end=offset + field.end(),
                 )
             )

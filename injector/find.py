@@ -10,24 +10,30 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from injector import html, links, text
-from injector.charsets import Charset, charset_of, exact_codec
+from injector import html, label, links, text
+from injector.charsets import charset_of, exact_codec
 from injector.leaf import CONSTANT, IDENTITY, NO_LINES, Found, Leaf, Mark
 from injector.skip import Reason
+from injector.wrapped import NEVER_WRAPPED
 
 # The mails of a campaign hold the same links: each is judged once for all of them. Longer values are not kept.
 MAX_REMEMBERED: Final = 2_000
-_judge = lru_cache(maxsize=2_048)(links.judge)
+# Python 3.11 takes its time to look a member of an enum up.
+_NOTRACK: Final = links.LinkReason.NOTRACK
 
 
 class Judgement(NamedTuple):
     """How the links of a mail are judged: the settings, and the numbers given to the destinations so far."""
 
+    #: In html.
     clicks: bool
+    #: Clicks in plain text.
     text_links: bool
     skip: tuple[str, ...]
     public_url: str
     numbers: dict[str, int]
+    #: Leave a link alone whose visible text is an address.
+    leave_visible: bool = False
 
 
 def _scan_leaf(leaf: Leaf, judgement: Judgement) -> Leaf:
@@ -35,9 +41,12 @@ def _scan_leaf(leaf: Leaf, judgement: Judgement) -> Leaf:
     charset = charset_of(leaf.part.parameters.get("charset"))
     if leaf.reason or leaf.body is None or charset is None:
         return leaf
+    codec = exact_codec(charset, leaf.body)
+    if codec is None or (leaf.part.encoding in IDENTITY and codec.startswith(NO_LINES)):
+        return _left_alone(leaf, Reason.UNDECODABLE)
     if charset.wide:
-        return _scan_wide(leaf, leaf.body, charset, judgement)
-    return _scanned(leaf, leaf.body, charset.codec, judgement)
+        return _scan_wide(leaf, leaf.body, codec, judgement)
+    return _scanned(leaf, _Page(leaf.body, codec, sent_as=codec), judgement)
 
 
 def scan_leaves(leaves: list[Leaf], judgement: Judgement) -> list[Leaf] | None:
@@ -56,55 +65,70 @@ def _left_alone(leaf: Leaf, reason: Reason) -> Leaf:
     return Leaf(part=leaf.part, raw=leaf.raw, reason=reason)
 
 
-def _scanned(leaf: Leaf, octets: bytes, codec: str, judgement: Judgement) -> Leaf:
+class _Page(NamedTuple):
+    """A part as it is scanned."""
+
+    octets: bytes
+    #: That reads them.
+    codec: str
+    #: That of the part's own charset, in which a browser sends the queries of its links.
+    sent_as: str
+
+
+def _scanned(leaf: Leaf, page: _Page, judgement: Judgement) -> Leaf:
     if leaf.part.kind == "text/plain":
-        return _scan_text(leaf, octets, codec, judgement)
+        return _scan_text(leaf, page, judgement)
     try:
-        seen = html.scan(octets)
+        seen = html.scan(page.octets)
     except html.ScanLimitError:
         return _left_alone(leaf, Reason.LINK_LIMIT)
     marks: list[Mark] = []
     found: list[Found] = []
     for href in seen.hrefs:
-        verdict, mark = _judged(href, octets, codec, judgement)
-        found.append(
-            Found(
-                value=href.value,
-                element=href.element,
-                url=verdict.url,
-                reason=verdict.reason,
-            )
-        )
+        url, reason, mark = _judged(href, page, judgement)
+        found.append(Found(value=href.value, element=href.element, url=url, reason=reason))
         if mark:
             marks.append(mark)
     marks.sort()
     return msgspec.structs.replace(leaf, marks=tuple(marks), found=tuple(found), pixel_at=seen.pixel_at)
 
 
-class _Decision(NamedTuple):
-    url: str | None
-    reason: str | None
-
-
-def _judged(href: html.Href, octets: bytes, codec: str, judgement: Judgement) -> tuple[_Decision, Mark | None]:
+def _judged(href: html.Href, page: _Page, judgement: Judgement) -> tuple[str | None, str | None, Mark | None]:
+    """Return the destination or the reason why there is none, and the edit."""
     if not judgement.clicks:
-        return _Decision(None, Reason.CLICKS_OFF), None
+        return None, Reason.CLICKS_OFF, None
     if href.opt_out is not None:
         start, end = href.opt_out
-        return _Decision(None, links.LinkReason.OPT_OUT), Mark(start, end, CONSTANT)
-    judge = _judge if len(href.value) <= MAX_REMEMBERED else links.judge
-    verdict = judge(href.value, charset=codec, skip=judgement.skip, public_url=judgement.public_url)
-    if verdict.url is not None:
-        number = judgement.numbers.setdefault(verdict.url, len(judgement.numbers))
-        return _Decision(verdict.url, None), Mark(href.start, href.end, number)
-    if verdict.reason == links.LinkReason.NOTRACK:
-        written = octets[href.start : href.end]
-        new = written.replace(href.value, links.strip_notrack(href.value), 1)
-        return _Decision(None, verdict.reason), Mark(href.start, href.end, CONSTANT, new)
-    return _Decision(None, verdict.reason), None
+        return None, links.LinkReason.OPT_OUT, Mark(start, end, CONSTANT)
+    if href.element in NEVER_WRAPPED:
+        return None, NEVER_WRAPPED[href.element], None
+    judge = _verdict if len(href.value) <= MAX_REMEMBERED else _verdict.__wrapped__
+    verdict = judge(href.value, page.codec, page.sent_as, judgement.skip, judgement.public_url)
+    if verdict.url is None:
+        return None, verdict.reason, _without_notrack(href, page) if verdict.reason == _NOTRACK else None
+    if judgement.leave_visible and href.element == "a" and _shows_address(href, page):
+        return None, links.LinkReason.VISIBLE_URL, None
+    number = judgement.numbers.setdefault(verdict.url, len(judgement.numbers))
+    return verdict.url, None, Mark(href.start, href.end, number)
 
 
-def _scan_text(leaf: Leaf, octets: bytes, codec: str, judgement: Judgement) -> Leaf:
+@lru_cache(maxsize=2_048)
+def _verdict(value: bytes, codec: str, sent_as: str, skip: tuple[str, ...], public_url: str) -> links.Verdict:
+    # By position: an argument's name is part of what is remembered, and of what it costs to look that up.
+    return links.judge(value, charset=codec, page=sent_as, skip=skip, public_url=public_url)
+
+
+def _without_notrack(href: html.Href, page: _Page) -> Mark:
+    written = page.octets[href.start : href.end]
+    return Mark(href.start, href.end, CONSTANT, written.replace(href.value, links.strip_notrack(href.value), 1))
+
+
+def _shows_address(href: html.Href, page: _Page) -> bool:
+    return label.shows_address(page.octets, href.tag_end, charset=page.codec)
+
+
+def _scan_text(leaf: Leaf, page: _Page, judgement: Judgement) -> Leaf:
+    octets, codec = page.octets, page.codec
     marks: list[Mark] = []
     found: list[Found] = []
     spans = text.scan(octets, charset=codec)
@@ -114,7 +138,7 @@ def _scan_text(leaf: Leaf, octets: bytes, codec: str, judgement: Judgement) -> L
         value = octets[start:end]
         url: str | None = None
         reason: str | None = Reason.CLICKS_OFF
-        if judgement.clicks:
+        if judgement.text_links:
             verdict = links.judge_url(value.decode(codec), skip=judgement.skip, public_url=judgement.public_url)
             url, reason = verdict.url, verdict.reason
         if url is not None:
@@ -123,13 +147,10 @@ def _scan_text(leaf: Leaf, octets: bytes, codec: str, judgement: Judgement) -> L
     return msgspec.structs.replace(leaf, marks=tuple(marks), found=tuple(found))
 
 
-def _scan_wide(leaf: Leaf, body: bytes, charset: Charset, judgement: Judgement) -> Leaf:
-    codec = exact_codec(charset, body)
-    if codec is None or (leaf.part.encoding in IDENTITY and charset.codec.startswith(NO_LINES)):
-        return _left_alone(leaf, Reason.UNDECODABLE)
+def _scan_wide(leaf: Leaf, body: bytes, codec: str, judgement: Judgement) -> Leaf:
     try:
         letters = body.decode(codec).encode()
-        scanned = _scanned(leaf, letters, "utf-8", judgement)
+        scanned = _scanned(leaf, _Page(letters, "utf-8", sent_as=codec), judgement)
         places = _places(scanned, letters, codec)
     except UnicodeError:
         return _left_alone(leaf, Reason.UNDECODABLE)

@@ -25,8 +25,12 @@ def _compile(pattern: str) -> Callable[[str], bool]:
     pieces = _pieces(pattern)
     widths = [len(piece) for piece in pieces]
     first, *others = [re.compile("".join(piece), re.IGNORECASE | re.DOTALL) for piece in pieces]
+    needed = _needed(pattern)
 
     def matches(url: str) -> bool:
+        # Most URLs hold nothing of the kind, and the case of ASCII is soon told.
+        if needed not in url.lower() and url.isascii():
+            return False
         found = first.match(url)
         if found is None:
             return False
@@ -55,6 +59,12 @@ def _pieces(pattern: str) -> list[list[str]]:
         else:
             pieces[-1].append(_members(token["negated"], token["members"]))
     return pieces
+
+
+def _needed(pattern: str) -> str:
+    """Return, in lower case, what every URL in ASCII holds that matches *pattern*."""
+    plain = "".join(token["plain"] or "\0" for token in _TOKEN.finditer(pattern))
+    return max(plain.split("\0"), key=len).lower() if pattern.isascii() else ""
 
 
 def _members(negated: str, members: str) -> str:

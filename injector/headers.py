@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from injector.consent import TRACK_HEADER
 from injector.encodings import MAX_LINE, Splice
 from injector.fields import Field, Headers
 from injector.message import Mail
 
-ALWAYS_REMOVED: Final = frozenset({"bcc", "resent-bcc", "x-outrider-track"})
+ALWAYS_REMOVED: Final = frozenset({"bcc", "resent-bcc", TRACK_HEADER, "x-outrider-to-send"})
 _SECRET: Final = frozenset({"bcc", "resent-bcc"})
 
 _MESSAGE_ID: Final = "message-id"
@@ -54,7 +55,7 @@ def header_splices(
         else:
             lines.insert(len(edits.prepend), stamp)
     splices += _removals(mail.headers, gone)
-    splices.append(Splice(mail.headers_start, mail.headers_start, b"".join(lines)))
+    splices.append(Splice(mail.headers_start, mail.headers_start, _below_mbox_line(mail, lines)))
     splices.sort(key=_place)
     if not mail.separated:
         # The body began without an empty line: a line of ours must not become part of it, nor it part of ours.
@@ -119,6 +120,13 @@ def one_click_allowed(public_url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _below_mbox_line(mail: Mail, lines: list[bytes]) -> bytes:
+    # A content that ends in the mbox line may lack its line end.
+    start = mail.headers_start
+    glued = start > 0 and lines and not mail.content.endswith(b"\r\n", 0, start)
+    return b"".join((b"\r\n", *lines)) if glued else b"".join(lines)
 
 
 def _place(splice: Splice) -> tuple[int, int]:

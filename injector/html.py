@@ -1,14 +1,19 @@
 """Find the links of an HTML part, and the place for its pixel, by offset.
 
 The scan follows the WHATWG tokeniser (HTML 13.2.5) as far as tags, attributes, comments and raw text go. It is strictly
-linear: a position once passed is never looked at again, whatever the input. Parsers and plain regular expressions stall
-for seconds on 100 KB of hostile HTML, and no parser shows what Outlook reads inside conditional comments.
+linear: what was passed is never looked at again, whatever the input. Parsers and plain regular expressions stall for
+seconds on 100 KB of hostile HTML, and no parser shows what Outlook reads inside conditional comments.
+
+Inside `<svg>` and `<math>` raw text is markup and CDATA is text, but whether one is inside depends on the tree that a
+browser builds. The scan goes on as long as both readings agree; from where they do not, nothing is touched.
 """
 
 import re
 from typing import Final
 
 import msgspec
+
+from injector.markup import COMMENT, CONDITION, DULL, FOREIGN, RAW_TEXT_END, SAME_TEXT, SCRIPT_TURN, TAG, first_of
 
 #: More links than any mail has; a part with more is left alone.
 MAX_LINKS: Final = 5000
@@ -28,15 +33,18 @@ class Href(msgspec.Struct, frozen=True, kw_only=True):
     value: bytes
     #: The span of a vendor's opt-out attribute on the same tag: strip it, and leave the href alone.
     opt_out: tuple[int, int] | None
-    #: The element's name in lower case: `a`, `area`, `v:roundrect`…
+    #: The element's name in lower case: `a`, `area`, `v:roundrect`… and `svg:a` for the `xlink:href` of an `a` in SVG.
     element: str
+    #: The offset behind the `>` of the start tag: there its content begins.
+    tag_end: int
 
 
 class HtmlMap(msgspec.Struct, frozen=True, kw_only=True):
     """Where the links of a part are, and where its pixel goes."""
 
     hrefs: tuple[Href, ...]
-    #: Before the last real `</body>`; without one at the end, or before what begins and never ends.
+    #: Before the last real `</body>`; without one at the end, or before what begins and never ends, but outside of a
+    #: picture, which it would end.
     pixel_at: int
 
 
@@ -47,42 +55,10 @@ def scan(html: bytes) -> HtmlMap:
     return HtmlMap(hrefs=tuple(scanner.hrefs), pixel_at=end if scanner.body_end is None else scanner.body_end)
 
 
-# Elements whose content is text, whatever it looks like. `noscript` too: clients differ on what they show of it.
-_RAW_TEXT: Final = rb"script|style|textarea|title|xmp|noscript|iframe|noembed|noframes|plaintext"
-
-# Everything that needs no look: text, and tags of other elements in the usual spelling. Each alternative goes exactly
-# where the tokeniser goes, or does not match; then `_Scanner` takes that step. The counts bound the memory that the
-# matcher keeps for its way back.
-_PLAIN: Final = re.compile(
-    rb"(?:[^<]++"
-    rb"|<(?:/(?!body[ \t\n\f\r/>])[a-z]"
-    rb"|[b-hj-moqruyz]"  # no element of interest begins so
-    rb"|(?!(?:a|area|[vw]:[^ \t\n\f\r/>]*+|" + _RAW_TEXT + rb")[ \t\n\f\r/>])[a-z])[^ \t\n\f\r/>]*+"
-    rb"(?:[ \t\n\f\r]++[a-z:_-]++=(?:\"[^\"]*+\"|'[^']*+')){0,64}[^>\"']*+>"
-    rb"|<!--(?:<!\[endif\]-->|\[if [^\]>-]++\]><!-->)"  # what stands around all that is not for Outlook
-    rb"|<(?![a-z/!?])"
-    rb"){0,512}"
-)
-_TAG_NAME: Final = re.compile(rb"</?([a-z][^ \t\n\f\r/>]*+)")
-# One attribute: its name, and its value with the quotes. A quote that never closes takes all there is.
-_ATTRIBUTE: Final = re.compile(
-    rb"[ \t\n\f\r/]*+(?P<name>[^ \t\n\f\r/>][^ \t\n\f\r/=>]*+)"
-    rb"(?:[ \t\n\f\r]*+=[ \t\n\f\r]*+"
-    rb"(?P<value>\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z)|[^ \t\n\f\r>\"'][^ \t\n\f\r>]*+)?)?"
-)
-_TAG_END: Final = re.compile(rb"[ \t\n\f\r/]*+>")
-_LINKING: Final = re.compile(rb"a|area|[vw]:.*", re.DOTALL)
-_COMMENT_END: Final = re.compile(rb"--!?>")
-_CONDITION: Final = re.compile(rb"[ \t\n\f\r]*+\[if[^a-z0-9][^\]>]*+\]>")
-_RAW_TEXT_END: Final = {
-    # `plaintext` has no end; `(?!)` matches nowhere.
-    name: re.compile(rb"(?!)" if name == b"plaintext" else rb"</" + name + rb"(?=[ \t\n\f\r/>])")
-    for name in _RAW_TEXT.split(b"|")
-}
-# Behind `<!--` a script may hold another script, tags and all (WHATWG HTML 13.2.5.20 to 13.2.5.31).
-_SCRIPT_TURN: Final = re.compile(rb"<!--|-->|</?script(?=[ \t\n\f\r/>])")
 _SPACES: Final = b" \t\n\f\r"
 _UNENDED: Final = -1
+# More pictures inside each other than any mail has.
+_MAX_FOREIGN: Final = 100
 
 # How mailers and their former providers say "do not track this link", with the value where one must stand beside it.
 _OPT_OUTS: Final[dict[bytes, bytes | None]] = {
@@ -96,6 +72,9 @@ _OPT_OUTS: Final[dict[bytes, bytes | None]] = {
     b"disable-tracking": b"true",
     b"data-msys-clicktrack": b"0",
 }
+_HREF: Final = first_of([b"href"])
+_XLINK_HREF: Final = first_of([b"xlink:href"])
+_OPT_OUT: Final = first_of(_OPT_OUTS)
 
 
 class _Scanner:
@@ -105,125 +84,119 @@ class _Scanner:
         self.hrefs: list[Href] = []
         self.body_end: int | None = None
         self._html = html
-        self._lower = html.lower()  # of ASCII only, so that offsets hold in both
-        self._cdata_end = -1
+        # Where each `<svg` and `<math` begins that is open.
+        self._foreign: list[int] = []
 
     def run(self, at: int, end: int, *, commented: bool) -> int:
-        """Scan from *at* to *end*; return *end*, or the offset of what begins and does not end before it."""
-        lower = self._lower
-        while (plain := _PLAIN.match(lower, at, end)) is not None and (at := plain.end()) < end:
-            if lower[at] == 0x3C:
+        """Scan from *at* to *end*; return *end*, or where that begins which does not end before it."""
+        html = self._html
+        while at < end and (dull := DULL.match(html, at, end)) is not None:
+            at = dull.end()
+            if dull["href"] is not None:
+                self._add("a", dull.span("href"), tag_end=at, opt_out=None)
+            elif at < end:
                 after = self._step(at, end, commented=commented)
                 if after == _UNENDED:
-                    return at
+                    return self._foreign[0] if self._foreign else at
                 at = after
         return end
 
     def _step(self, at: int, end: int, *, commented: bool) -> int:
         """Take the step at the `<` at *at*."""
-        lower = self._lower
-        if lower.startswith(b"!", at + 1, end):
+        tag = TAG.match(self._html, at, end)
+        if tag is None:
             return self._declaration(at, end)
-        name = _TAG_NAME.match(lower, at, end)
-        if name is None:
-            # `</` and `<?` open a comment up to the next `>`, unless a letter follows; any other `<` is text.
-            return self._past(b">", at + 2, end) if lower.startswith((b"/", b"?"), at + 1, end) else at + 1
-        if lower[at + 1] != 0x2F:
-            return self._start_tag(name, end)
-        after = self._tag_end(name.end(), end)
-        if name[1] == b"body" and not commented and after != _UNENDED:
-            self.body_end = at
-        return after
+        closing, name, tail = tag.groups()
+        name = name.lower()
+        if closing:
+            if name == b"body" and not commented:
+                self.body_end = at
+            elif name in FOREIGN and self._foreign:
+                self._foreign.pop()
+        elif name in FOREIGN:
+            if not tail.endswith(b"/"):
+                self._foreign.append(at)
+            if len(self._foreign) > _MAX_FOREIGN:
+                return _UNENDED
+        elif name not in RAW_TEXT_END:
+            self._link(tag, name)
+        elif not (self._foreign and tail.endswith(b"/")):
+            return self._raw_text_end(name, tag.end(), end)
+        return tag.end()
 
-    def _start_tag(self, name: re.Match[bytes], end: int) -> int:
-        if _LINKING.fullmatch(name[1]):
-            return self._linking_tag(name, end)
-        after = self._tag_end(name.end(), end)
-        if after == _UNENDED or name[1] not in _RAW_TEXT_END:
-            return after
-        if name[1] == b"script":
-            return self._script_end(after, end)
-        close = _RAW_TEXT_END[name[1]].search(self._lower, after, end)
-        return _UNENDED if close is None else close.start()
+    def _link(self, tag: re.Match[bytes], name: bytes) -> None:
+        at, end = tag.end("name"), tag.end()
+        element = name.decode("ascii", "replace")
+        href = _HREF.match(self._html, at, end)
+        if href is None and name == b"a" and self._foreign:
+            href = _XLINK_HREF.match(self._html, at, end)
+            element = "svg:a"
+        if href is None or href["value"] is None:
+            return
+        self._add(element, href.span("value"), tag_end=end, opt_out=self._opt_out(at, end))
 
-    def _linking_tag(self, name: re.Match[bytes], end: int) -> int:
-        lower = self._lower
-        at = name.end()
-        href = opt_out = None
-        while (attribute := _ATTRIBUTE.match(lower, at, end)) is not None:
-            at = attribute.end()
-            if href is None and attribute[1] == b"href":  # the first of several counts
-                href = attribute
-            elif opt_out is None and attribute[1] in _OPT_OUTS and _opts_out(attribute):
-                opt_out = attribute
-        after = self._tag_end(at, end)
-        if after != _UNENDED and href is not None and href[2] is not None:
-            self._add(name[1], href, opt_out)
-        return after
-
-    def _add(self, element: bytes, href: re.Match[bytes], opt_out: re.Match[bytes] | None) -> None:
+    def _add(self, element: str, span: tuple[int, int], *, tag_end: int, opt_out: tuple[int, int] | None) -> None:
         if len(self.hrefs) >= MAX_LINKS:
             raise ScanLimitError(f"more than {MAX_LINKS} links")
-        start, end = href.span("value")
-        quotes = 1 if self._html[start] in b"\"'" else 0
-        self.hrefs.append(
-            Href(
-                start=start,
-                end=end,
-                value=self._html[start + quotes : end - quotes],
-                opt_out=None if opt_out is None else self._strippable(opt_out),
-                element=element.decode("ascii", "replace"),
-            )
-        )
+        start, end = span
+        value = self._html[start:end]
+        if value[0] in b"\"'":
+            value = value[1:-1]
+        self.hrefs.append(Href(start=start, end=end, value=value, opt_out=opt_out, element=element, tag_end=tag_end))
 
-    def _strippable(self, attribute: re.Match[bytes]) -> tuple[int, int]:
-        # One space goes with it, but never one that keeps its neighbours apart.
-        start, end = attribute.start("name"), attribute.end()
-        if self._lower[start - 1] in _SPACES and self._lower[end] in _SPACES + b">":
-            start -= 1
-        return start, end
-
-    def _tag_end(self, at: int, end: int) -> int:
-        """Pass the attributes that are left, and the `>`."""
-        lower = self._lower
-        while (close := _TAG_END.match(lower, at, end)) is None:
-            attribute = _ATTRIBUTE.match(lower, at, end)
-            if attribute is None:
-                return _UNENDED
-            at = attribute.end()
-        return close.end()
+    def _opt_out(self, at: int, end: int) -> tuple[int, int] | None:
+        while (found := _OPT_OUT.match(self._html, at, end)) is not None:
+            wanted = _OPT_OUTS[found["name"].lower()]
+            if wanted is None or (found["value"] or b"").strip(b"\"'").lower() == wanted:
+                # One space goes with it, but never one that keeps its neighbours apart.
+                start, at = found.span("attribute")
+                if self._html[start - 1] in _SPACES and self._html[at] in _SPACES + b">":
+                    # A line end goes whole: no CR may be left behind alone.
+                    start -= 2 if self._html.startswith(b"\r\n", start - 2) else 1
+                return start, at
+            at = found.end()
+        return None
 
     def _declaration(self, at: int, end: int) -> int:
-        if self._html.startswith(b"<!--", at, end):
-            return self._comment(at, end)
-        if self._html.startswith(b"<![CDATA[", at, end):
-            if self._cdata_end < at:
-                # Found once for the whole part: a search for each opening would be quadratic where none ends.
-                found = self._html.find(b"]]>", at)
-                self._cdata_end = len(self._html) if found < 0 else found
-            if self._cdata_end + 3 <= end:
-                return self._cdata_end + 3
-        return self._past(b">", at + 2, end)  # a doctype, `<![if !mso]>`, `<![endif]>`
-
-    def _comment(self, at: int, end: int) -> int:
-        lower = self._lower
-        close = _COMMENT_END.search(lower, at + 2, end)  # `<!-->` and `<!--->` are whole comments
-        if close is not None and close.end() == at + 6 and lower[at + 4] == 0x21:
-            close = _COMMENT_END.search(lower, at + 4, end)  # `<!--!>` is none
-        if close is None:
+        html = self._html
+        if html.startswith(b"<![CDATA[", at, end):
+            return self._cdata_end(at, end)
+        comment = COMMENT.match(html, at, end)
+        if comment is None:
             return _UNENDED
-        if lower.find(b"href", at, close.start()) >= 0:
-            condition = _CONDITION.match(lower, at + 4, close.start())
-            if condition is not None:
-                # To Outlook this is no comment. What begins in it and does not end in it concerns nobody else.
-                self.run(condition.end(), close.start(), commented=True)
-        return close.end()
+        condition = CONDITION.match(html, *comment.span("content"))
+        if condition is not None:
+            # To Outlook this is no comment. What begins in it and does not end in it concerns nobody else.
+            foreign, self._foreign = self._foreign, []
+            self.run(condition.end(), comment.end("content"), commented=True)
+            self._foreign = foreign
+        return comment.end()
+
+    def _raw_text_end(self, name: bytes, at: int, end: int) -> int:
+        if name == b"script":
+            close = self._script_end(at, end)
+        else:
+            found = RAW_TEXT_END[name].search(self._html, at, end)
+            close = _UNENDED if found is None else found.start()
+        if self._foreign and close != _UNENDED and SAME_TEXT.fullmatch(self._html, at, close) is None:
+            return _UNENDED
+        return close
+
+    def _cdata_end(self, at: int, end: int) -> int:
+        """Pass what is a comment up to `>` to HTML, and text up to `]]>` to SVG."""
+        after = self._html.find(b">", at, end) + 1
+        if not after:
+            return _UNENDED
+        if not self._foreign:
+            return after
+        close = self._html.find(b"]]>", at, end)
+        return _UNENDED if close < 0 or b"<" in self._html[after:close] else close + 3
 
     def _script_end(self, at: int, end: int) -> int:
         escaped = nested = False
-        while (turn := _SCRIPT_TURN.search(self._lower, at, end)) is not None:
+        while (turn := SCRIPT_TURN.search(self._html, at, end)) is not None:
             at = turn.end()
-            match turn[0]:
+            match turn[0].lower():
                 case b"<!--":
                     escaped = True
                     at -= 2  # `<!-->` opens and closes
@@ -236,12 +209,3 @@ class _Scanner:
                 case _:
                     return turn.start()
         return _UNENDED
-
-    def _past(self, mark: bytes, at: int, end: int) -> int:
-        found = self._lower.find(mark, at, end)
-        return _UNENDED if found < 0 else found + len(mark)
-
-
-def _opts_out(attribute: re.Match[bytes]) -> bool:
-    wanted = _OPT_OUTS[attribute["name"]]
-    return wanted is None or (attribute["value"] or b"").strip(b"\"'") == wanted

@@ -1,31 +1,31 @@
 """Decode a leaf, and carry the edits of its decoded body back through its transfer encoding.
 
-The edits are octet ranges of the decoded body. What is sent is decoded again and its edits undone: anything but the
-decoded body that came in is an error, and then the whole mail leaves without tracking.
+The edits are octet ranges of the decoded body. What was written anew is decoded again and its edits undone: anything
+but the decoded body that came in is an error, and then the whole mail leaves without tracking.
 """
 
 from binascii import a2b_qp
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import msgspec
 
-from injector.charsets import charset_of
+from injector import base64
+from injector.charsets import charset_of, exact_codec
 from injector.encodings import (
+    Edit,
     Splice,
-    decode_base64,
     decode_qp,
-    encode_base64,
+    differs_only_there,
     encode_qp,
     has_long_line,
-    locate_qp,
     long_qp_lines,
     qp_splices,
     splice,
-    undo,
 )
 from injector.fields import Field
 from injector.message import Part
+from injector.quoted import decodes_to, places_of
 from injector.skip import Reason
 
 PIXEL: Final = -1
@@ -71,8 +71,10 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
     codec: str | None = None
     reason: Reason | None = None
     marks: tuple[Mark, ...] = ()
-    #: The marks in the encoded body, flat: start, end, start, end … Quoted-printable only.
+    #: The marks in the encoded body, flat: start, end, start, end … Quoted-printable only; of base64, the lines.
     places: tuple[int, ...] = ()
+    #: Base64 only.
+    lines: base64.Lines | None = None
     found: tuple[Found, ...] = ()
     pixel_at: int = -1
     #: A line is over 998 octets, so the part must be folded whatever else happens to it.
@@ -81,32 +83,32 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
 
 def open_leaf(content: bytes, part: Part, reason: Reason | None) -> Leaf:
     """Return *part* decoded; *reason* is why its links are not wrapped, if they are not."""
-    raw = content[part.body_start : part.body_end]
     if reason not in {None, Reason.TEXT_LINKS_OFF}:
-        return Leaf(part=part, raw=raw, reason=reason)
-    body = _decoded(part.encoding, raw)
-    if isinstance(body, Reason):
-        return Leaf(part=part, raw=raw, reason=reason or body)
+        # Nobody looks into it: an attachment is not held a second time.
+        return Leaf(part=part, raw=b"", reason=reason)
+    raw = content[part.body_start : part.body_end]
+    body: bytes | None
+    match part.encoding:
+        case "base64":
+            body = base64.decode(raw)
+        case "quoted-printable":
+            body = decode_qp(raw)
+        case encoding if encoding in IDENTITY:
+            body = raw
+        case _:
+            return Leaf(part=part, raw=raw, reason=reason or Reason.UNKNOWN_ENCODING)
+    if body is None:
+        return Leaf(part=part, raw=raw, reason=reason or Reason.UNDECODABLE)
     charset = charset_of(part.parameters.get("charset"))
     if charset is None:
         reason = reason or Reason.UNKNOWN_CHARSET
     elif reason is None and not body.strip():
         reason = Reason.EMPTY
+    elif reason is None and exact_codec(charset, body) is None:
+        reason = Reason.UNDECODABLE
     may_fold = charset and not (part.encoding in IDENTITY and charset.codec.startswith(NO_LINES))
-    return Leaf(part=part, raw=raw, body=body, reason=reason, long=bool(may_fold) and has_long_line(raw))
-
-
-def _decoded(encoding: str, raw: bytes) -> bytes | Reason:
-    match encoding:
-        case "base64":
-            body = decode_base64(raw)
-        case "quoted-printable":
-            body = decode_qp(raw)
-        case _ if encoding in IDENTITY:
-            return raw
-        case _:
-            return Reason.UNKNOWN_ENCODING
-    return Reason.UNDECODABLE if body is None else body
+    long = bool(may_fold) and has_long_line(raw)
+    return Leaf(part=part, raw=raw, body=body, reason=reason, long=long)
 
 
 def place_leaf(leaf: Leaf, *, pixel: bool) -> Leaf:
@@ -115,9 +117,15 @@ def place_leaf(leaf: Leaf, *, pixel: bool) -> Leaf:
     if pixel:
         marks = tuple(sorted((*marks, Mark(leaf.pixel_at, leaf.pixel_at, PIXEL))))
     places: tuple[int, ...] = ()
+    lines: base64.Lines | None = None
+    if not marks or leaf.body is None:
+        return leaf
     if leaf.part.encoding == "quoted-printable":
-        places = tuple(locate_qp(leaf.raw, [offset for mark in marks for offset in mark[:2]]))
-    return msgspec.structs.replace(leaf, marks=marks, places=places)
+        places = tuple(places_of(leaf.raw, leaf.body, marks))
+    elif leaf.part.encoding == "base64":
+        lines = base64.lines_of(leaf.raw, len(leaf.body))
+        places = tuple(base64.place(lines, marks))
+    return msgspec.structs.replace(leaf, marks=marks, places=places, lines=lines)
 
 
 class Values(NamedTuple):
@@ -131,8 +139,9 @@ class Values(NamedTuple):
 
 def render_leaf(leaf: Leaf, values: Values) -> tuple[list[Splice], int]:
     """Return the splices of the content that carry this leaf's edits, and the number of wrapped links."""
-    edits: list[Splice] = []
-    places: list[Splice] = []
+    edits: list[Edit] = []
+    placed: list[Edit] = []
+    places = leaf.places
     wrapped = 0
     new_links = values.urls if leaf.part.kind == "text/plain" else values.attributes
     for at, (start, end, link, constant) in enumerate(leaf.marks):
@@ -142,16 +151,20 @@ def render_leaf(leaf: Leaf, values: Values) -> tuple[list[Splice], int]:
         wrapped += link >= 0
         if leaf.codec and link != CONSTANT:
             new = new.decode("ascii").encode(leaf.codec)
-        edits.append(Splice(start, end, new))
-        if leaf.places:
-            places.append(Splice(leaf.places[2 * at], leaf.places[2 * at + 1], new))
+        edits.append((start, end, new))
+        if places:
+            placed.append((places[2 * at], places[2 * at + 1], new))
     if not edits and not leaf.long:
         return [], 0
     encode = _ENCODERS.get(leaf.part.encoding, _identity)
-    return encode(leaf, edits, places), wrapped
+    splices = encode(leaf, edits, placed)
+    if leaf.codec:
+        # Letters whose codec has states may be right one by one and not together.
+        splice(leaf.body or b"", edits).decode(leaf.codec)
+    return splices, wrapped
 
 
-def _identity(leaf: Leaf, edits: list[Splice], _places: list[Splice]) -> list[Splice]:
+def _identity(leaf: Leaf, edits: list[Edit], _placed: list[Edit]) -> list[Splice]:
     edited = splice(leaf.raw, edits)
     if leaf.long or has_long_line(edited):
         # RFC 5321 4.5.3.1.6: nobody has to take such a line, and a value cannot be broken.
@@ -162,40 +175,46 @@ def _identity(leaf: Leaf, edits: list[Splice], _places: list[Splice]) -> list[Sp
     return _shifted(leaf, edits)
 
 
-def _base64(leaf: Leaf, edits: list[Splice], _places: list[Splice]) -> list[Splice]:
-    encoded = encode_base64(splice(leaf.body or b"", edits), leaf.raw)
-    _check(leaf, decode_base64(encoded), edits)
-    return [Splice(leaf.part.body_start, leaf.part.body_end, encoded)]
-
-
-def _quoted_printable(leaf: Leaf, edits: list[Splice], places: list[Splice]) -> list[Splice]:
-    splices = qp_splices(leaf.raw, places)
-    if leaf.long:
-        touched = [(edit.start, edit.end) for edit in splices]
-        folds = long_qp_lines(leaf.raw)
-        splices += [fold for fold in folds if not any(start <= fold.start < end for start, end in touched)]
-        splices.sort()
-    _check(leaf, a2b_qp(splice(leaf.raw, splices)), edits)
+def _base64(leaf: Leaf, edits: list[Edit], placed: list[Edit]) -> list[Splice]:
+    body = leaf.body or b""
+    if leaf.long or leaf.lines is None:
+        encoded = base64.encode(splice(body, edits)) + (b"\r\n" if leaf.raw.endswith(b"\r\n") else b"")
+        splices = [Splice(0, len(leaf.raw), encoded)]
+    else:
+        splices = base64.carry(body, edits, placed, leaf.lines)
+        if base64.carried(body, edits, splices, leaf.lines):
+            return _shifted(leaf, splices)
+    _check(leaf, base64.reread(splice(leaf.raw, splices)), edits)
     return _shifted(leaf, splices)
 
 
-_ENCODERS: Final[dict[str, Callable[[Leaf, list[Splice], list[Splice]], list[Splice]]]] = {
+def _quoted_printable(leaf: Leaf, edits: list[Edit], placed: list[Edit]) -> list[Splice]:
+    base = leaf.part.body_start
+    splices = qp_splices(leaf.raw, placed, base)
+    if leaf.long:
+        touched = [edit[:2] for edit in splices]
+        folds = _shifted(leaf, long_qp_lines(leaf.raw))
+        splices += [fold for fold in folds if not any(start <= fold.start < end for start, end in touched)]
+        splices.sort()
+    if leaf.body is None or not decodes_to(leaf.raw, leaf.body, edits, placed, splices, base):
+        raise RewriteError
+    return splices
+
+
+_ENCODERS: Final[dict[str, Callable[[Leaf, list[Edit], list[Edit]], list[Splice]]]] = {
     "base64": _base64,
     "quoted-printable": _quoted_printable,
 }
 
 
-def _shifted(leaf: Leaf, splices: list[Splice]) -> list[Splice]:
-    start = leaf.part.body_start
-    return [Splice(start + at, start + end, new) for at, end, new in splices]
+def _shifted(leaf: Leaf, splices: Iterable[Edit]) -> list[Splice]:
+    base = leaf.part.body_start
+    return [Splice(base + start, base + end, new) for start, end, new in splices]
 
 
-def _check(leaf: Leaf, decoded: bytes | None, edits: list[Splice]) -> None:
-    body = leaf.body
-    if decoded is None or body is None or undo(decoded, body, edits) != body:
+def _check(leaf: Leaf, decoded: bytes | None, edits: list[Edit]) -> None:
+    if decoded is None or leaf.body is None or not differs_only_there(decoded, leaf.body, edits):
         raise RewriteError
-    if leaf.codec:
-        decoded.decode(leaf.codec)
 
 
 def _relabel(part: Part) -> Splice:

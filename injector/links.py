@@ -13,6 +13,7 @@ import msgspec
 
 from injector import address as addresses
 from injector.globs import matches_any
+from injector.query import spelled
 from injector.references import unescape
 
 #: A longer URL, in octets of UTF-8, stays untracked: its token would outgrow what clients and logs bear.
@@ -47,14 +48,23 @@ class LinkReason(StrEnum):
     CONTROL_CHARACTER = "control_character"
     #: The charset is unknown, or the octets are not in it.
     UNDECODABLE = "undecodable"
+    #: What it asks for depends on the part's charset, and programs differ on what that is.
+    CHARSET_DEPENDENT = "charset_dependent"
     TOO_LONG = "too_long"
     OWN_LINK = "own_link"
     #: A pattern of the skip list matches it.
     SKIPPED = "skipped"
+    #: The text that the reader sees is an address itself, and the settings leave such links alone; said by the caller.
+    VISIBLE_URL = "visible_url"
+    #: It is the `xlink:href` of a link in SVG, a retired spelling; said by the caller.
+    XLINK = "xlink"
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Either the URL to track, exactly as written, or the reason to leave the link alone."""
+    """Either the URL to track, as written, or the reason to leave the link alone.
+
+    A query whose octets depend on the page's charset stands in the URL as those octets, percent-encoded.
+    """
 
     url: str | None = None
     reason: LinkReason | None = None
@@ -73,6 +83,9 @@ _SCHEMES = {
     "http+notrack": LinkReason.NOTRACK,
     "https+notrack": LinkReason.NOTRACK,
 }
+# What nearly every link looks like: nothing in it can be read in two ways, and no placeholder but `%%…%%` fits in.
+_USUAL = re.compile(r"https?://((?:[a-z0-9-]+\.)+[a-z]{2,})(?:[/?#][!-\[\]-z}~]*)?")
+_USUAL_HOST_CHARS = 250
 _TEMPLATE_PAIRS = (("{{", "}}"), ("{%", "%}"), ("*|", "|*"))
 _PERCENT_FIELD = re.compile(r"%%[A-Za-z0-9_.:\[\] -]{1,64}%%")
 _NON_ASCII = re.compile(rb"[\x80-\xff]")
@@ -80,18 +93,25 @@ _NOTRACK = re.compile(rb"\A([\x00-\x20]*https?)(?:\+|&#0{0,8}43;|&#x0{0,8}2b;|&p
 _ATTRIBUTE_ESCAPES = str.maketrans(
     {"&": "&amp;", '"': "&quot;", "<": "&lt;", ">": "&gt;", "\t": "&#9;", "\n": "&#10;", "\r": "&#13;"}
 )
-# What is labelled so is read as windows-1252 by every browser (WHATWG Encoding 4.2).
-_WINDOWS_1252_LABELS = frozenset({"iso8859-1"})
 # Codecs that are no charsets of mail: they read more into plain ASCII than ASCII.
 _NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "utf-7", "undefined"})
 
 
-def judge(value: bytes, *, charset: str, skip: tuple[str, ...], public_url: str) -> Verdict:
-    """Judge a raw attribute value: its quotes taken off, its character references still encoded."""
+def judge(value: bytes, *, charset: str, page: str, skip: tuple[str, ...], public_url: str) -> Verdict:
+    """Judge a raw attribute value: its quotes taken off, its character references still encoded.
+
+    *charset* reads the value; *page* is that of the whole page, in which a browser sends the query.
+    """
     text = _text(value, charset)
     if text is None:
         return Verdict(reason=LinkReason.UNDECODABLE)
-    return judge_url(unescape(text), skip=skip, public_url=public_url)
+    verdict = judge_url(unescape(text), skip=skip, public_url=public_url)
+    if verdict.url is None or verdict.url.isascii():
+        return verdict
+    url = spelled(verdict.url, page)
+    if url is None:
+        return Verdict(reason=LinkReason.CHARSET_DEPENDENT)
+    return Verdict(reason=LinkReason.TOO_LONG) if _is_too_long(url) else Verdict(url=url)
 
 
 def judge_url(url: str, *, skip: tuple[str, ...], public_url: str) -> Verdict:
@@ -136,12 +156,29 @@ def _text(value: bytes, charset: str) -> str | None:
         name = codecs.lookup(charset).name
         if name in _NO_CHARSETS:
             return None
-        return value.decode("cp1252" if name in _WINDOWS_1252_LABELS else name)
+        return value.decode(name)
     except (LookupError, ValueError):
         return None
 
 
 def _reason(url: str, skip: tuple[str, ...], public_url: str) -> LinkReason | None:
+    reason = None if _is_usual(url) else _unusual_reason(url, public_url)
+    if reason is not None:
+        return reason
+    if matches_any(skip, url):
+        return LinkReason.SKIPPED
+    return LinkReason.TOO_LONG if _is_too_long(url) else None
+
+
+def _is_usual(url: str) -> bool:
+    """Tell whether *url* is so plain that it is a web address, and none of ours."""
+    usual = _USUAL.fullmatch(url)
+    if usual is None or usual.end(1) > _USUAL_HOST_CHARS:
+        return False
+    return not ("%%" in url or "/track/" in url or "/unsubscribe/" in url)
+
+
+def _unusual_reason(url: str, public_url: str) -> LinkReason | None:
     if not url:
         return LinkReason.EMPTY
     if url.startswith("#"):
@@ -155,9 +192,11 @@ def _reason(url: str, skip: tuple[str, ...], public_url: str) -> LinkReason | No
             return LinkReason(flaw.value)
         case addresses.Address() as address if _is_own(address, public_url):
             return LinkReason.OWN_LINK
-    if matches_any(skip, url):
-        return LinkReason.SKIPPED
-    return LinkReason.TOO_LONG if len(url.encode("utf-8")) > MAX_URL_OCTETS else None
+    return None
+
+
+def _is_too_long(url: str) -> bool:
+    return len(url.encode("utf-8")) > MAX_URL_OCTETS
 
 
 def _is_template(url: str) -> bool:

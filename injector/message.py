@@ -140,6 +140,8 @@ class _Walk:
         self.open: list[_Multipart] = []
         # A delimiter line without its `--` in front: the level it belongs to, and whether it closes it.
         self.delimiters: dict[bytes, tuple[int, bool]] = {}
+        # What every delimiter begins with: the longer, the faster it is looked for.
+        self.mark = b"\r\n--"
         self.parts = 0
         self.leaf: Part | None = None
 
@@ -149,7 +151,7 @@ class _Walk:
         reason = self._begin(block)
         pos = block.body_start - 2
         while self.open and not reason:
-            at = content.find(b"\r\n--", max(pos, 0))
+            at = content.find(self.mark, max(pos, 0))
             if at < 0:
                 break
             line_end = content.find(b"\r\n", at + 4)
@@ -182,10 +184,13 @@ class _Walk:
             self.leaf = None
 
     def _close(self, level: int) -> None:
+        if level == len(self.open):
+            return
         for multipart in self.open[level:]:
             del self.delimiters[multipart.boundary]
             del self.delimiters[multipart.boundary + b"--"]
         del self.open[level:]
+        self._set_mark()
 
     def _begin(self, block: Block) -> Reason | None:
         """Open the multipart, or start the leaf, whose header block was just read."""
@@ -214,7 +219,20 @@ class _Walk:
         self.delimiters[boundary] = (len(self.open), False)
         self.delimiters[boundary + b"--"] = (len(self.open), True)
         self.open.append(_Multipart(part, boundary))
+        self._set_mark()
         return None
+
+    def _set_mark(self) -> None:
+        self.mark = b"\r\n--"
+        if self.open:
+            # Of all strings, the least and the greatest share what all share. RFC 2046 5.1.1: 70 octets at most.
+            boundaries = [multipart.boundary[:70] for multipart in self.open]
+            least, greatest = min(boundaries), max(boundaries)
+            shared = len(least)
+            if least is not greatest:
+                pairs = zip(least, greatest, strict=False)
+                shared = next((at for at, (one, other) in enumerate(pairs) if one != other), shared)
+            self.mark += least[:shared]
 
     def _part(self, block: Block) -> Part:
         parent = self.open[-1] if self.open else None
@@ -227,7 +245,9 @@ class _Walk:
         for field in block.fields:
             if field.name in _READ:
                 first = fields.setdefault(field.name, field)
-                if first is not field and self._text(first) != self._text(field):
+                # The transfer encoding may have to be named anew, which two fields would make two stories.
+                twice = first is not field and field.name == "content-transfer-encoding"
+                if twice or (first is not field and self._text(first) != self._text(field)):
                     reason = reason or Reason.AMBIGUOUS_HEADER
         kind_text = self._text(fields.get("content-type"))
         disposition_text = self._text(fields.get("content-disposition"))

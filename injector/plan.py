@@ -5,13 +5,13 @@ makes the message leave with its header edits alone.
 """
 
 from contextlib import suppress
-from itertools import pairwise
 from typing import Final, Literal, Protocol
 
 import msgspec
 
 from injector import links
-from injector.encodings import Splice, splice, undo
+from injector.consent import Consent, consent_of
+from injector.encodings import Splice, differs_only_there, splice
 from injector.find import Judgement, scan_leaves
 from injector.headers import (
     LIST_UNSUBSCRIBE,
@@ -22,13 +22,21 @@ from injector.headers import (
 )
 from injector.leaf import Leaf, RewriteError, Values, open_leaf, place_leaf, render_leaf
 from injector.message import Mail
-from injector.policy import INLINE_PGP, SEAL_FIELDS, is_automatic, mail_reason, part_reason, sealed
+from injector.policy import (
+    DKIM_SIGNATURE,
+    INLINE_PGP,
+    SEAL_FIELDS,
+    is_automatic,
+    mail_reason,
+    part_reason,
+    resigned_for,
+    sealed,
+)
 from injector.skip import Reason
 
 # Out of the flow and one pixel wide: nothing moves, and no client treats it as hidden content.
-_PIXEL_STYLE: Final = b"position:absolute;width:1px;height:1px;margin:0;padding:0;border:0"
+_PIXEL_STYLE: Final = b"position:absolute;top:0;left:0;width:1px;height:1px;margin:0;padding:0;border:0"
 _PLAIN: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/?"
-_TRACK_HEADER: Final = "x-outrider-track"
 _NO_UNSUBSCRIBE: Final = frozenset({Reason.DKIM_SIGNED, Reason.REPORT, Reason.AUTO_SUBMITTED})
 
 
@@ -44,8 +52,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     text_links: bool = False
     #: Globs of URLs that are never wrapped.
     skip: tuple[str, ...] = ("*amsweb.php*",)
-    #: A message that somebody signed: keep it as it is, or strip the signature and treat it like any other.
-    dkim: Literal["keep", "strip"] = "keep"
+    #: A link whose visible text is an address itself: wrap it like any other, or leave it alone.
+    visible_urls: Literal["track", "leave"] = "track"
+    #: A message that somebody signed: keep it as it is, or strip the signature and treat it like any other; `resign`
+    #: does that, for a new signature in the old one's place, where every one names a domain whose key is held.
+    dkim: Literal["keep", "strip", "resign"] = "keep"
+    #: The domains whose keys are held, in lower case.
+    dkim_domains: tuple[str, ...] = ()
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,8 +107,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[Link, ...] = ()
     #: True: the message keeps its own Message-ID, because somebody signed it.
     keeps_message_id: bool = False
+    #: The domains whose dead signatures are taken off: whoever renders signs for each of them, last of all.
+    resigned_for: tuple[str, ...] = ()
     #: Whether List-Unsubscribe is added.
     unsubscribe: bool = False
+    #: What the message itself and the settings say about tracking; None: it was not read so far.
+    consent: Consent | None = None
+    #: Names of fields that go because what they ask for is done here.
+    granted: tuple[str, ...] = ()
     #: Every part that was looked at, in the order of the message.
     leaves: tuple[Leaf, ...] = ()
     #: The path of the part that carries the pixel, if one does.
@@ -105,10 +124,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """Return the message for one recipient; never raises, and the same input gives the same bytes."""
         with suppress(Exception):
             return self._render(minter, edits)
-        with suppress(Exception):
-            return self._untouched(self.header_splices(minter, edits))
-        with suppress(Exception):
-            return self._untouched(self._plain_splices(edits, ()))
+        # Nothing will be done here, so no request for it may be taken away.
+        for offers in (self.unsubscribe, False):
+            untracked = msgspec.structs.replace(self, granted=(), unsubscribe=offers)
+            with suppress(Exception):
+                return self._untouched(untracked.header_splices(minter, edits))
         at = self.mail.headers_start
         content = self.mail.content
         return Rendered(
@@ -157,41 +177,60 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def _plain_splices(self, edits: HeaderEdits, extra: tuple[bytes, ...]) -> list[Splice]:
         if self.keeps_message_id:
             return sealed_splices(self.mail, edits)
-        strip = SEAL_FIELDS if self.options.dkim == "strip" else ()
+        strip = (*self.granted, *self._dead_fields())
         return header_splices(self.mail, edits, extra=extra, strip=strip)
+
+    def _dead_fields(self) -> tuple[str, ...]:
+        if self.options.dkim == "strip":
+            return SEAL_FIELDS
+        return (DKIM_SIGNATURE,) if self.resigned_for else ()
 
     def _values(self, minter: Minter) -> Values:
         pixel: bytes | None = None
         if self.pixel_part is not None:
-            source = _attribute(minter.open())
+            source = _attribute(minter.open().encode("ascii"))
             # The same recipient's pixel is there already when a message passes twice.
-            if not any(leaf.body and source in leaf.body for leaf in self.leaves if leaf.pixel_at >= 0):
+            if not any(_holds(leaf, source) for leaf in self.leaves if leaf.pixel_at >= 0):
                 pixel = b'<img src=%s width="1" height="1" alt="" style="%s">' % (source, _PIXEL_STYLE)
-        minted = {link.number: minter.click(link.number, link.url) for link in self.links}
-        return Values(
-            pixel=pixel,
-            urls={number: None if url is None else url.encode("ascii") for number, url in minted.items()},
-            attributes={number: None if url is None else _attribute(url) for number, url in minted.items()},
-        )
+        urls: dict[int, bytes | None] = {}
+        attributes: dict[int, bytes | None] = {}
+        for link in self.links:
+            url = minter.click(link.number, link.url)
+            octets = urls[link.number] = None if url is None else url.encode("ascii")
+            attributes[link.number] = None if octets is None else _attribute(octets)
+        return Values(pixel=pixel, urls=urls, attributes=attributes)
 
 
 def plan(mail: Mail, options: Options, *, campaign: bool) -> Plan:
     """Decide what changes in *mail*; *campaign*: it belongs to one, so it offers to unsubscribe. Never raises."""
     keeps = True
+    resigned: tuple[str, ...] = ()
     with suppress(Exception):
-        keeps = options.dkim == "keep" and sealed(mail.headers)
-        return _plan(mail, options, keeps=keeps, campaign=campaign)
-    return Plan(mail=mail, options=options, reason=Reason.REWRITE_FAILED, keeps_message_id=keeps)
+        resigned = resigned_for(mail, options.dkim_domains) if options.dkim == "resign" else ()
+        keeps = sealed(mail.headers) and options.dkim != "strip" and not resigned
+        planned = _plan(mail, options, keeps=keeps, campaign=campaign)
+        return msgspec.structs.replace(planned, resigned_for=resigned) if resigned else planned
+    return Plan(
+        mail=mail,
+        options=options,
+        reason=Reason.REWRITE_FAILED,
+        keeps_message_id=keeps,
+        resigned_for=resigned,
+    )
 
 
 def _plan(mail: Mail, options: Options, *, keeps: bool, campaign: bool) -> Plan:
-    opens, clicks = _tracked(mail, options)
-    reason = mail_reason(mail, keep_seals=options.dkim == "keep")
+    consent = consent_of(mail.headers, opens=options.opens, clicks=options.clicks)
+    opens, clicks, text_links = consent.tracked
+    text_links = text_links and options.text_links
+    tracking = opens or clicks or text_links
+    reason = mail_reason(mail, keep_seals=keeps)
     leaves = [] if reason else _open_leaves(mail, options)
     if any(leaf.body and INLINE_PGP in leaf.body for leaf in leaves):
         reason, leaves = Reason.INLINE_PGP, []
-    judgement = Judgement(clicks, options.text_links, options.skip, options.public_url, {})
-    if opens or clicks:
+    leave_visible = options.visible_urls == "leave"
+    judgement = Judgement(clicks, text_links, options.skip, options.public_url, {}, leave_visible)
+    if tracking:
         scanned = scan_leaves(leaves, judgement)
         if scanned is None:
             reason = Reason.LINK_LIMIT
@@ -200,7 +239,7 @@ def _plan(mail: Mail, options: Options, *, keeps: bool, campaign: bool) -> Plan:
     leaves = [place_leaf(leaf, pixel=leaf.part.path == pixel_part) for leaf in leaves]
     found_links = _links(leaves, judgement.numbers)
     if not reason and pixel_part is None and not found_links:
-        reason = _why_nothing(leaves, tracking=opens or clicks)
+        reason = _why_nothing(leaves, tracking=tracking)
     return Plan(
         mail=mail,
         options=options,
@@ -213,23 +252,11 @@ def _plan(mail: Mail, options: Options, *, keeps: bool, campaign: bool) -> Plan:
         and reason not in _NO_UNSUBSCRIBE
         and not is_automatic(mail.headers)
         and not mail.headers.count(LIST_UNSUBSCRIBE),
+        consent=consent,
+        granted=() if reason else consent.granted,
         leaves=tuple(leaves),
         pixel_part=pixel_part,
     )
-
-
-def _tracked(mail: Mail, options: Options) -> tuple[bool, bool]:
-    match (mail.headers.first(_TRACK_HEADER) or "").lower():
-        case "all":
-            return True, True
-        case "clicks":
-            return False, True
-        case "opens":
-            return True, False
-        case "none":
-            return False, False
-        case _:
-            return options.opens, options.clicks
 
 
 def _open_leaves(mail: Mail, options: Options) -> list[Leaf]:
@@ -247,17 +274,16 @@ def _pixel_part(leaves: list[Leaf]) -> str | None:
 
 
 def _links(leaves: list[Leaf], numbers: dict[str, int]) -> tuple[Link, ...]:
-    parts: dict[int, dict[str, None]] = {}
-    counts: dict[int, int] = {}
+    standing: dict[int, list[str]] = {}
     for leaf in leaves:
-        for mark in leaf.marks:
-            if mark.link >= 0:
-                parts.setdefault(mark.link, {})[leaf.part.path] = None
-                counts[mark.link] = counts.get(mark.link, 0) + 1
+        path = leaf.part.path
+        for _, _, number, _ in leaf.marks:
+            if number >= 0:
+                standing.setdefault(number, []).append(path)
     return tuple(
-        Link(number=number, url=url, parts=tuple(parts[number]), count=counts[number])
+        Link(number=number, url=url, parts=tuple(dict.fromkeys(standing[number])), count=len(standing[number]))
         for url, number in numbers.items()
-        if number in counts
+        if number in standing
     )
 
 
@@ -265,16 +291,23 @@ def _why_nothing(leaves: list[Leaf], *, tracking: bool) -> Reason:
     if not tracking:
         return Reason.TRACKING_OFF
     shown = [leaf for leaf in leaves if leaf.part.kind == "text/html"]
-    for leaf in shown:
+    # Where no page is found, one may be in the multipart that could not be opened.
+    unopened = [leaf for leaf in leaves if leaf.part.kind.startswith("multipart/")]
+    for leaf in shown or unopened:
         if leaf.reason:
             return leaf.reason
     return Reason.NOTHING_TO_TRACK if shown else Reason.NO_HTML
 
 
-def _attribute(url: str) -> bytes:
+def _holds(leaf: Leaf, source: bytes) -> bool:
+    """Tell whether *source*, in ASCII, stands in the leaf, in whatever charset that is."""
+    wanted = source.decode("ascii").encode(leaf.codec) if leaf.codec else source
+    return leaf.body is not None and wanted in leaf.body
+
+
+def _attribute(url: bytes) -> bytes:
     # Ours hold nothing to escape; looking is cheaper than escaping.
-    octets = url.encode("ascii")
-    return links.attribute(url) if octets.translate(None, _PLAIN) else b'"' + octets + b'"'
+    return links.attribute(url.decode("ascii")) if url.translate(None, _PLAIN) else b'"%b"' % url
 
 
 def _place(edit: Splice) -> tuple[int, int]:
@@ -283,8 +316,6 @@ def _place(edit: Splice) -> tuple[int, int]:
 
 def _checked(content: bytes, splices: list[Splice]) -> bytes:
     result = splice(content, splices)
-    if undo(result, content, splices) != content or any(
-        before.end > after.start for before, after in pairwise(splices)
-    ):
+    if not differs_only_there(result, content, splices):
         raise RewriteError
     return result

@@ -3,6 +3,7 @@
 Doubt is a reason: what mail programs could read in two ways, or what somebody signed, is left as it came.
 """
 
+from collections.abc import Collection
 from typing import Final
 
 from injector.fields import Headers
@@ -12,9 +13,10 @@ from injector.skip import Reason
 INLINE_PGP: Final = b"-----BEGIN PGP "
 
 #: Whoever changes a byte below them breaks these.
-SEALS: Final = ("dkim-signature", "arc-seal")
+DKIM_SIGNATURE: Final = "dkim-signature"
+SEALS: Final = (DKIM_SIGNATURE, "arc-seal")
 #: What goes when a dead signature is stripped: half an ARC set would be a broken chain.
-SEAL_FIELDS: Final = ("dkim-signature", "arc-seal", "arc-message-signature", "arc-authentication-results")
+SEAL_FIELDS: Final = (DKIM_SIGNATURE, "arc-seal", "arc-message-signature", "arc-authentication-results")
 
 _SIGNED: Final = frozenset({"multipart/signed"})
 _ENCRYPTED: Final = frozenset({"multipart/encrypted", "application/pgp-encrypted"})
@@ -26,6 +28,31 @@ _AMP: Final = frozenset({"text/x-amp-html", "text/watch-html"})
 def sealed(headers: Headers) -> bool:
     """Tell whether somebody signed this message with DKIM or sealed it with ARC."""
     return any(headers.count(name) for name in SEALS)
+
+
+def resigned_for(mail: Mail, held: Collection[str]) -> tuple[str, ...]:
+    """Return the domains whose dead signatures give way to new ones, in the order of the message.
+
+    None when a signature names a domain that is not among *held*, cannot be read, or stands in a header that mail
+    programs could read in two ways; and none below an ARC seal, which nobody but its maker could renew.
+    """
+    headers = mail.headers
+    if mail.headers_start or not mail.separated or headers.over_limit or headers.count("arc-seal"):
+        return ()
+    named: dict[str, None] = {}
+    for value in headers.all(DKIM_SIGNATURE):
+        domain = _signing_domain(value)
+        if domain is None or domain not in held:
+            return ()
+        named[domain] = None
+    return tuple(named)
+
+
+def _signing_domain(value: str) -> str | None:
+    """Return the `d=` of a signature in lower case; None when there is not exactly one (RFC 6376 3.2)."""
+    tags = [tag.partition("=") for tag in value.split(";")]
+    named = [text.strip().lower() for name, _, text in tags if name.strip() == "d"]
+    return named[0] if len(named) == 1 else None
 
 
 def mail_reason(mail: Mail, *, keep_seals: bool) -> Reason | None:

@@ -18,7 +18,11 @@ def unescape(text: str) -> str:
 
     Without a semicolon a name counts only where neither `=` nor a letter or digit follows (WHATWG HTML 13.2.5.73).
     """
-    return _REFERENCE.sub(_decoded, text) if "&" in text else text
+    references = text.count("&")
+    # Most links hold no other reference than this one.
+    if references == text.count("&amp;"):
+        return text.replace("&amp;", "&") if references else text
+    return _REFERENCE.sub(_decoded, text)
 
 
 def _decoded(match: re.Match[str]) -> str:

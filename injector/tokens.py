@@ -7,15 +7,18 @@ to the payload is a new version byte, and nothing that a client may have altered
 import functools
 import hashlib
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
+from binascii import b2a_base64
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import NewType
+from hmac import compare_digest
+from typing import Final, NewType
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from itsdangerous import Signer
 
@@ -30,6 +33,8 @@ _KEY_BYTES = 16
 _MAX_LINK = 2**31 - 2
 _MAX_PAYLOAD_BYTES = (MAX_TOKEN_CHARS - 44) * 3 // 4 - 16  # less the signature and its dot, and the SIV
 
+_TO_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+
 # 46 characters carry the shortest payload, 43 an HMAC-SHA-256. `re.ASCII` is not needed: the classes are explicit.
 _SHAPE = re.compile(r"([A-Za-z0-9_-]{46,})\.([A-Za-z0-9_-]{43})")
 
@@ -40,6 +45,9 @@ class Purpose(StrEnum):
     OPEN = "open"
     CLICK = "click"
     UNSUBSCRIBE = "unsubscribe"
+
+    # That of an enum is written in Python and would be asked for with every link.
+    __hash__ = str.__hash__
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,19 +65,32 @@ class TokenError(Exception):
     """The token is not one of ours, was altered, is for another purpose, or its key was taken out of the list."""
 
 
-class _CachedSigner(Signer):
-    """A `Signer` that derives each secret's key once: doing it again for every link would double the cost."""
+class _Seal:
+    """What one secret needs for one purpose: to set up its cipher and its HMAC for each link would double the cost."""
 
     def __init__(self, secret: bytes, purpose: Purpose) -> None:
-        super().__init__(secret, salt=f"outrider.{purpose}.1", key_derivation="hmac", digest_method=hashlib.sha256)
-        self._derived: dict[str | bytes, bytes] = {}
+        self._cipher = AESSIV(_derive(secret, f"{purpose} encryption", 64))
+        self._associated = [purpose.encode()]
+        # What `Signer.sign` does from here on, with the derived key in place: its tokens are these, octet for octet.
+        signer = Signer(secret, salt=f"outrider.{purpose}.1", key_derivation="hmac", digest_method=hashlib.sha256)
+        self._mac = HMAC(signer.derive_key(), SHA256())
 
-    def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
-        secret = self.secret_key if secret_key is None else secret_key
-        derived = self._derived.get(secret)
-        if derived is None:
-            derived = self._derived[secret] = super().derive_key(secret)
-        return derived
+    def seal(self, payload: bytes) -> bytes:
+        body = _encoded(self._cipher.encrypt(payload, self._associated))
+        return b"%b.%b" % (body, self._signature(body))
+
+    def open(self, body: bytes, signature: bytes) -> bytes | None:
+        if not compare_digest(self._signature(body), signature):
+            return None
+        try:
+            return self._cipher.decrypt(_decoded(body), self._associated)
+        except InvalidTag:
+            return None
+
+    def _signature(self, body: bytes) -> bytes:
+        mac = self._mac.copy()
+        mac.update(body)
+        return _encoded(mac.finalize())
 
 
 class _Key:
@@ -80,27 +101,13 @@ class _Key:
             raise ValueError("a signing key must not be empty")
         self.secret = secret
         self.fingerprint = _derive(secret, "fingerprint", 8).hex()
-        self._tools = {
-            purpose: (
-                AESSIV(_derive(secret, f"{purpose} encryption", 64)),
-                _CachedSigner(secret, purpose),
-                [purpose.encode()],
-            )
-            for purpose in Purpose
-        }
+        self._seals = {purpose: _Seal(secret, purpose) for purpose in Purpose}
 
     def seal(self, purpose: Purpose, payload: bytes) -> bytes:
-        cipher, signer, associated = self._tools[purpose]
-        return signer.sign(urlsafe_b64encode(cipher.encrypt(payload, associated)).rstrip(b"="))
+        return self._seals[purpose].seal(payload)
 
-    def open(self, purpose: Purpose, body: str, signature: str) -> bytes | None:
-        cipher, signer, associated = self._tools[purpose]
-        if not signer.verify_signature(body, signature):
-            return None
-        try:
-            return cipher.decrypt(_decoded(body), associated)
-        except InvalidTag:
-            return None
+    def open(self, purpose: Purpose, body: bytes, signature: bytes) -> bytes | None:
+        return self._seals[purpose].open(body, signature)
 
 
 @functools.lru_cache(maxsize=32)
@@ -146,8 +153,8 @@ class Keyring:
         shape = _SHAPE.fullmatch(token) if len(token) <= MAX_TOKEN_CHARS else None
         if shape is None:
             raise TokenError("not the shape of a token")
-        body, signature = shape.groups()
-        # base64 has spare bits at its end and the signer decodes leniently: other spellings of a token would verify.
+        body, signature = (half.encode("ascii") for half in shape.groups())
+        # base64 has spare bits at its end: other spellings of a token would verify.
         if not (_canonical(body) and _canonical(signature)):
             raise TokenError("not the one spelling of a token")
         for key in self._keys:
@@ -161,12 +168,16 @@ def _derive(secret: bytes, label: str, size: int) -> bytes:
     return HKDF(algorithm=SHA256(), length=size, salt=None, info=f"outrider token {label} 1".encode()).derive(secret)
 
 
-def _decoded(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+def _encoded(octets: bytes) -> bytes:
+    return b2a_base64(octets, newline=False).translate(_TO_URL_SAFE).rstrip(b"=")
 
 
-def _canonical(text: str) -> bool:
-    return len(text) % 4 != 1 and urlsafe_b64encode(_decoded(text)).rstrip(b"=").decode("ascii") == text
+def _decoded(text: bytes) -> bytes:
+    return urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+
+
+def _canonical(text: bytes) -> bool:
+    return len(text) % 4 != 1 and _encoded(_decoded(text)) == text
 
 
 def _pack(key: bytes, link: int, url: str) -> bytes:
@@ -174,7 +185,7 @@ def _pack(key: bytes, link: int, url: str) -> bytes:
         raise ValueError("a message key has 16 bytes")
     if not -1 <= link <= _MAX_LINK:
         raise ValueError("a link number is counted from 0, or -1 for none")
-    payload = _VERSION + _varint(link + 1) + key + url.encode("utf-8")
+    payload = _head(link) + key + url.encode("utf-8")
     if len(payload) > _MAX_PAYLOAD_BYTES:
         raise ValueError("the URL is too long for a token")
     return payload
@@ -202,9 +213,11 @@ def _read(payload: bytes) -> Claim:
     return Claim(key=payload[at:end], link=number - 1, url=payload[end:].decode("utf-8"))
 
 
-def _varint(number: int) -> bytes:
-    """Spell *number* in LEB128: seven bits a byte, low ones first."""
-    out = bytearray()
+@functools.lru_cache(maxsize=512)
+def _head(link: int) -> bytes:
+    """Spell the version, and one more than *link* in LEB128: seven bits a byte, low ones first."""
+    number = link + 1
+    out = bytearray(_VERSION)
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
         number >>= 7

@@ -1,4 +1,4 @@
-"""Sign and verify with DKIM (RFC 6376, rsa-sha256), small and apart from the product: it judges what the relay did."""
+"""Sign and verify with DKIM (RFC 6376, RFC 8463), small and apart from the product: it judges what the relay did."""
 
 import base64
 import binascii
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -20,12 +21,14 @@ _FIELD = re.compile(rb"[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")
 _SIGNATURE = re.compile(rb"(;[ \t\r\n]*b=)[^;]*")
 
 
-def sign(content: bytes, key: RSAPrivateKey, *, how: Canonicalization, names: Sequence[str]) -> bytes:
+def sign(
+    content: bytes, key: RSAPrivateKey, *, how: Canonicalization, names: Sequence[str], domain: str = "shop.example.com"
+) -> bytes:
     """Return *content* with a DKIM-Signature over the fields *names* at its top."""
     head, body = split(content)
     digest = base64.b64encode(hashlib.sha256(_body(body.removeprefix(b"\r\n"), how)).digest()).decode()
     unsigned = (
-        f"DKIM-Signature: v=1; a=rsa-sha256; c={how}/{how}; d=shop.example.com; s=s1;\r\n"
+        f"DKIM-Signature: v=1; a=rsa-sha256; c={how}/{how}; d={domain}; s=s1;\r\n"
         f"\th={':'.join(names)};\r\n\tbh={digest};\r\n\tb="
     ).encode()
     made = key.sign(_signed(head, unsigned, [name.encode() for name in names], how), PKCS1v15(), SHA256())
@@ -34,18 +37,27 @@ def sign(content: bytes, key: RSAPrivateKey, *, how: Canonicalization, names: Se
     return unsigned + folded + b"\r\n" + content
 
 
-def verifies(content: bytes, key: RSAPublicKey) -> bool:
-    """Tell whether the first DKIM-Signature of *content* holds."""
+def verifies(content: bytes, key: RSAPublicKey | Ed25519PublicKey) -> bool:
+    """Tell whether the first DKIM-Signature of *content* made with such a key holds."""
     head, body = split(content)
-    field = next(field for field in _FIELD.findall(head) if field.lower().startswith(b"dkim-signature:"))
+    kind = b"rsa-sha256" if isinstance(key, RSAPublicKey) else b"ed25519-sha256"
+    field = next(
+        field
+        for field in _FIELD.findall(head)
+        if field.lower().startswith(b"dkim-signature:") and b"a=" + kind + b";" in field
+    )
     tags = dict(re.findall(rb"([a-z]+)=([^;]*)", field.partition(b":")[2]))
     how: Canonicalization = "relaxed" if tags[b"c"].strip() == b"relaxed/relaxed" else "simple"
     if binascii.a2b_base64(tags[b"bh"]) != hashlib.sha256(_body(body.removeprefix(b"\r\n"), how)).digest():
         return False
     empty = _SIGNATURE.sub(rb"\1", field).removesuffix(b"\r\n")
     names = [name.strip() for name in tags[b"h"].split(b":")]
+    signature, signed = binascii.a2b_base64(tags[b"b"]), _signed(head, empty, names, how)
     try:
-        key.verify(binascii.a2b_base64(tags[b"b"]), _signed(head, empty, names, how), PKCS1v15(), SHA256())
+        if isinstance(key, RSAPublicKey):
+            key.verify(signature, signed, PKCS1v15(), SHA256())
+        else:
+            key.verify(signature, hashlib.sha256(signed).digest())
     except InvalidSignature:
         return False
     return True

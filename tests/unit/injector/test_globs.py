@@ -33,6 +33,9 @@ class TestMatches:
             ("*[", "https://x.test/[", True),
             ("*.test/*\n*", "https://x.test/", False),
             ("", "https://x.test/", False),
+            ("*AMS[w]eb*", "https://x.test/amsweb", True),
+            ("*k.test*", "https://\u212a.test/", True),
+            ("*\u212a.test*", "https://k.test/", True),
         ],
     )
     def test_h26_patterns(self, pattern: str, url: str, *, skipped: bool) -> None:
@@ -47,3 +50,12 @@ class TestMatches:
 def test_globs_match_as_the_shell_does(pattern: str, text: str) -> None:
     """Invariant: on small inputs, where it can be afforded, fnmatch is right and agrees."""
     assert matches_any((pattern,), text) == fnmatchcase(text, pattern)
+
+
+@given(st.text("abAB*?[]-!\u212ak\u017fs", max_size=6), st.text("abAB\u212aKk\u017fS-", max_size=6))
+def test_what_is_looked_for_first_changes_nothing(pattern: str, text: str) -> None:
+    """Invariant: a URL that matches between two others matches alone, whatever the case of its letters."""
+    alone = matches_any((pattern,), text)
+    assert matches_any((pattern,), text.swapcase()) == alone or not text.isascii() or not pattern.isascii()
+    # What is not ASCII is not looked for first.
+    assert matches_any((pattern + "*",), text + "\xe9") or not alone

@@ -17,7 +17,7 @@ def wrap(html: bytes) -> bytes:
     """Wrap what is to be wrapped, as the relay does, with a token that can be read."""
     out, at = [], 0
     for href in scan(html).hrefs:
-        url = judge(href.value, charset="utf-8", skip=(), public_url=PUBLIC).url
+        url = judge(href.value, charset="utf-8", page="utf-8", skip=(), public_url=PUBLIC).url
         if url is not None and href.opt_out is None:
             out += [html[at : href.start], T(url)]
             at = href.end
@@ -71,6 +71,12 @@ class TestAttributes:
         [href] = scan(html).hrefs
         assert href.value == value
         assert html[href.start : href.end] in {value, b'"%b"' % value, b"'%b'" % value}
+        assert href.tag_end == len(html)
+
+    @pytest.mark.parametrize("tag", [b"<a href=x >", b'<a\nclass="c" href="x" title=">">', b"<area href='x' alt/>"])
+    def test_the_content_begins_behind_the_tag(self, tag: bytes) -> None:
+        [href] = scan(b"<p>" + tag + b"text > more</a>").hrefs
+        assert href.tag_end == 3 + len(tag)
 
     def test_h5_the_new_value_is_quoted(self) -> None:
         assert wrap(b"<a href=https://x.test/>") == b"<a href=" + X + b">"
@@ -99,13 +105,30 @@ class TestElements:
             b'<img src="https://x.test/i.png" srcset="https://x.test/i.png 2x" usemap=#m>',
             b'<html xmlns="http://www.w3.org/1999/xhtml" href="https://x.test/">',
             b'<abbr href="https://x.test/"><aside href="https://x.test/"><areas href="https://x.test/">',
-            b'<svg><a xlink:href="https://x.test/s"></a></svg>',
+            b'<a xlink:href="https://x.test/s"></a><svg></svg><a xlink:href="https://x.test/s"></a>',
             b'<o:p href="https://x.test/"><v href="https://x.test/"><image href="https://x.test/">',
             b'</a href="https://x.test/">',
         ],
     )
     def test_h11_h12_other_elements_and_attributes_stay(self, html: bytes) -> None:
         assert values(html) == []
+
+    @pytest.mark.parametrize(
+        "attribute",
+        [
+            b'class="c"', b"class='c'", b"class=c", b"hidden", b'data-x="1"', b'HREF2="y"', b'style="a:\'b\'"',
+            b'x="<a>"', b'id="c"/',
+        ],
+    )  # fmt: skip
+    def test_h1_whatever_stands_beside_the_href(self, attribute: bytes) -> None:
+        html = b'<a %b href="https://x.test/"><a href="https://x.test/" %b><a href="https://x.test/" %b %b>'
+        html %= (attribute,) * 4
+        assert wrap(html) == html.replace(b'"https://x.test/"', X)
+
+    def test_a_template_is_an_element_like_any_other(self) -> None:
+        """Browsers show nothing of it; a program that does shows a link that works."""
+        html = b'<template><a href="https://x.test/"></a></template>'
+        assert wrap(html) == html.replace(b'"https://x.test/"', X)
 
     def test_h12_areas_and_svg_links_with_href(self) -> None:
         html = b'<map><area shape=rect href="https://x.test/"></map><svg><a href="https://x.test/"><text>x</text></a></svg>'
@@ -178,7 +201,7 @@ class TestTextAndComments:
             b'<?xml <a href="https://c.test/"?>',
             b'</ <a href="https://c.test/">',
             b'<!x <a href="https://c.test/">',
-            b'<![CDATA[ > <a href="https://c.test/"> ]]>',
+            b'<![CDATA[ <a href="https://c.test/" ]]>',
             b'<script type="application/ld+json">{"url":"<a href=https://x.test/>"}</script>',
             b'<script><!-- <script> </script> <a href="https://c.test/"> --></script>',
             b'<style>a[href="https://x.test/"]{} <a href="https://x.test/"></style>',
@@ -207,6 +230,8 @@ class TestTextAndComments:
             b"<?>",
             b"<![CDATA[x>",
             b"<![CDATA[x]]>",
+            b"<![CDATA[>]]>",
+            b"<template>",
             b"<script></script>",
             b"<script><!-- <script> </script> --></script>",
             b"<script><!--></script>",
@@ -222,6 +247,8 @@ class TestTextAndComments:
             b'<p"><p ="x><p a =" >"><p a=\'\'b=">">',
             b"<" + b"p" * 5000 + b" a" * 5000 + b' b=">"' * 300 + b">",
             b"a < b <3 << <- ",
+            b"<",
+            b"x<<<",
             b"<br>" * 2000,
         ],
     )
@@ -264,6 +291,8 @@ class TestOptOuts:
         "attribute",
         [
             b"data-no-track",
+            b'data-no-track=""',
+            b'data-ignore="true"',
             b"data-ignore",
             b"clicktracking=off",
             b'CLICKTRACKING="Off"',

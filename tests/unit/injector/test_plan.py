@@ -88,7 +88,7 @@ class TestWholeMail:
             (b"no header\r\n\r\n<a href='https://example.com/'>", "malformed_header"),
             (b"".join(b"X: y\r\n" for _ in range(1_001)) + part(LINK), "header_limit"),
             (top(multipart("mixed", *[part(LINK)] * 501)), "part_limit"),
-            (top(b"Content-Type: multipart/mixed\r\n\r\n--b\r\n" + part(LINK)), "no_html"),
+            (top(b"Content-Type: multipart/mixed\r\n\r\n--b\r\n" + part(LINK)), "no_boundary"),
             (top(part(b"text", "text/plain")), "no_html"),
         ],
     )

@@ -6,7 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import injector
 from injector.text import scan
+from tests.unit.injector.mails import (
+    BASE,
+    HexMinter,
+    body_of,
+    destination,
+    leaves,
+    longest_line,
+    multipart,
+    options,
+    part,
+    rewrite,
+    top,
+)
 
 
 def found(text: str, charset: str = "utf-8") -> list[str]:
@@ -148,6 +162,92 @@ class TestBegins:
 
     def test_a_url_marked_by_its_sender_is_left_out(self) -> None:
         assert found('https://a.test[[data-msys-clicktrack="0"]] https://b.test') == ["https://b.test"]
+
+
+def sent(text: bytes, encoding: str = "", parameters: str = "") -> tuple[bytes, bytes]:
+    """Return a text part as it leaves with links in text switched on: as it stands, and decoded."""
+    content = top(part(text, f"text/plain{parameters}", encoding))
+    left = rewrite(content, options(text_links=True), campaign=False).content
+    return body_of(left), leaves(left)[0][1]
+
+
+def minted(url: str, number: int = 0) -> bytes:
+    """Return the address that takes the place of *url*."""
+    return (HexMinter().click(number, url) or "").encode()
+
+
+class TestThroughTheInjector:
+    """What leaves is the text that came, with other addresses in it."""
+
+    @pytest.mark.parametrize(
+        ("text", "url"),
+        [
+            ("See https://a.test/x.", "https://a.test/x"),
+            ('"https://a.test/q"!', "https://a.test/q"),
+            ("<https://a.test/z/>", "https://a.test/z/"),
+            ("(see https://a.test/w)", "https://a.test/w"),
+            ("[t](https://a.test/m)", "https://a.test/m"),
+            ("> https://a.test/\r\n> -- ", "https://a.test/"),
+            ("https://a.test/x、次", "https://a.test/x"),
+            ("http://a.test/x\u00a0y", "http://a.test/x"),
+        ],
+    )
+    def test_x1_x2_x3_x4_x5_only_the_address_gives_way(self, text: str, url: str) -> None:
+        assert sent(text.encode(), "base64")[1] == text.encode().replace(url.encode(), minted(url))
+
+    def test_x5_letters_beyond_ascii_go_with_the_address(self) -> None:
+        assert sent("https://a.test/é».".encode(), "8bit")[1] == minted("https://a.test/é") + "».".encode()
+
+    def test_x6_a_flowed_paragraph_keeps_its_soft_line_ends(self) -> None:
+        """RFC 3676 4.2: a space before the line end makes one paragraph of two lines, never one address."""
+        text = b"Read https://a.test/long \r\nrest of it, \r\nand more.\r\n"
+        raw, decoded = sent(text, parameters="; format=flowed")
+        assert decoded == raw == text.replace(b"https://a.test/long", minted("https://a.test/long"))
+        assert b" \r\nrest of it, \r\n" in decoded
+
+    @pytest.mark.parametrize("cut", range(1, len("https://a.test/x")))
+    def test_x6_a_soft_line_break_of_quoted_printable_is_no_end(self, cut: int) -> None:
+        url = b"https://a.test/x"
+        body = b"caf=C3=A9 " + url[:cut] + b"=\r\n" + url[cut:] + b" now=\r\n and then\r\n"
+        content = top(
+            b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" + body
+        )
+        left = rewrite(content, options(text_links=True), campaign=False).content
+        assert leaves(left)[0][1] == "café ".encode() + minted("https://a.test/x") + b" now and then\r\n"
+        assert longest_line(body_of(left)) <= 76
+        assert body_of(left).startswith(b"caf=C3=A9 ")
+
+    def test_x6_a_long_line_leaves_legally(self) -> None:
+        text = b"word " * 180 + b"https://a.test/" + b"x" * 90 + b" end\r\n"
+        raw, decoded = sent(text)
+        assert decoded == text.replace(b"https://a.test/" + b"x" * 90, minted("https://a.test/" + "x" * 90))
+        assert longest_line(raw) <= 998
+
+    @pytest.mark.parametrize("text", ["user@https.test", "xhttps://a.test", "ftp://a.test", "www.a.test"])
+    def test_x7_what_is_no_web_address_stays(self, text: str) -> None:
+        assert sent(text.encode())[1] == text.encode()
+
+    def test_x8_one_address_in_text_and_html_is_one_link_in_both_parts(self) -> None:
+        alternatives = multipart(
+            "alternative",
+            part(b"https://b.test/ https://a.test/?x=1&y=2.", "text/plain"),
+            part(b'<a href="https://a.test/?x=1&amp;y=2">one</a> <a href="https://a.test/?x=1&#38;y=2">two</a>'),
+        )
+        plan = injector.plan(injector.parse(top(alternatives)), options(text_links=True), campaign=False)
+        assert [(link.number, link.url, link.parts, link.count) for link in plan.links] == [
+            (0, "https://b.test/", ("1.1",), 1),
+            (1, "https://a.test/?x=1&y=2", ("1.1", "1.2"), 3),
+        ]
+        left = rewrite(top(alternatives), options(text_links=True), campaign=False).content
+        found = re.findall(rf"({BASE}/track/c/([0-9]+)\.[0-9a-f]+)", left.decode())
+        assert [(number, destination(url)) for url, number in found] == [
+            ("0", "https://b.test/"),
+            *[("1", "https://a.test/?x=1&y=2")] * 3,
+        ]
+
+    def test_x8_links_in_text_stay_where_nobody_asked_for_them(self) -> None:
+        content = top(part(b"https://a.test/", "text/plain"))
+        assert body_of(rewrite(content, options(), campaign=False).content) == b"https://a.test/"
 
 
 PIECES = st.sampled_from(
