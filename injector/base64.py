@@ -206,7 +206,7 @@ def carried(body: bytes, edits: Sequence[Edit], splices: Sequence[Edit], lines: 
             at += 1
         pieces.append(body[pos:behind])
         meant = b"".join(pieces)
-        if reread(text) != meant or not (last or len(meant) % 3 == 0):
+        if decode(text) != meant or not (last or len(meant) % 3 == 0):
             return False
     return at == count
 

@@ -18,7 +18,8 @@ SETTINGS_PAGE = "docs/settings.md"
 
 _TEST_SWITCHES = "OUTRIDER_TEST_"
 _SOAK_SWITCH = "OUTRIDER_TEST_SOAK"
-_WORKERS = "2"
+# One more than the cores of a small machine: half of the time a test waits for a socket or a server.
+_WORKERS = "3"
 
 
 def run_checks(arguments: Sequence[str], *, root: Path = LAUNCHER_DIRECTORY) -> int:
