@@ -5,11 +5,12 @@ It listens on a unix socket alone and asks for a password: every service that ru
 
 import asyncio
 import contextlib
+import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from signal import SIGINT, SIGQUIT
+from signal import SIGINT, SIGKILL, SIGQUIT
 from urllib.parse import quote
 
 import asyncpg
@@ -124,8 +125,10 @@ async def _initdb(place: Place, directory: Path, binary: Binary, *, password: Pa
     try:
         return await process.wait()
     except asyncio.CancelledError:
+        # A server of its own runs below it, and would go on writing into what the next start takes away.
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, SIGKILL)
+        await process.wait()
         raise
 
 

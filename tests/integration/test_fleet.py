@@ -206,7 +206,7 @@ class TestKeeping:
         """What comes in last must still find who carries it on."""
         names = ("courier", "console", "relay", "tracker", "relay")
         stand.does(
-            f'trap "echo ended >> {stand.folder}/ended-$$; exit 0" TERM\ntouch {stand.folder}/armed-$$\n'
+            f'trap "echo $$ >> {stand.folder}/ended; exit 0" TERM\ntouch {stand.folder}/armed-$$\n'
             "while :; do sleep 0.01; done"
         )
         members = [Role(name, stand.folder, quiet=True) for name in names]
@@ -216,8 +216,7 @@ class TestKeeping:
         pids = dict(zip(stand.started(), names, strict=True))
         await eventually(lambda: len(list(stand.folder.glob("armed-*"))) == len(names))
         await fleet._stop(members)
-        ended = sorted(stand.folder.glob("ended-*"), key=lambda path: path.stat().st_mtime_ns)
-        order = [pids[int(path.name.removeprefix("ended-"))] for path in ended]
+        order = [pids[int(line)] for line in (stand.folder / "ended").read_text().split()]
         assert order == ["relay", "relay", "tracker", "console", "courier"]
 
 
