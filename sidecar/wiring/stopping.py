@@ -28,7 +28,7 @@ def run_until_stopped(
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_until_stopped(work))
     finally:
-        for number in _SIGNALS:
+        for number in (*_SIGNALS, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -60,4 +60,6 @@ async def _until_stopped(work: Work[_Result]) -> _Result | None:
         working.cancel()
     await asyncio.wait([working])
     told.cancel()
+    # While the loop closes, its pipe for signals is gone before its handlers are: what comes now waits and is ignored.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*_SIGNALS, signal.SIGHUP))
     return None if working.cancelled() and stopping.is_set() else working.result()
