@@ -6,8 +6,8 @@ behind what the whole group has acknowledged. What a dead courier held is claime
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from prometheus_client import Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from ledger.stream import FIELD, GROUP, STREAM, connect
+from ledger.stream import ANSWER_SECONDS, FIELD, GROUP, STREAM, connect
 
 WAITING = Gauge(
     "outrider_stream_waiting_hits", "Hits in the stream that are not recorded yet.", multiprocess_mode="livemostrecent"
@@ -67,7 +67,7 @@ class HitStream:
     async def prepare(self) -> None:
         """Make the stream and the group where they are missing; a new group starts at the oldest entry."""
         try:
-            with _translated():
+            async with _asking():
                 await self._client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
         except StreamUnavailableError as error:
             if not str(error.__cause__).startswith("BUSYGROUP"):
@@ -84,7 +84,7 @@ class HitStream:
     async def acknowledge(self, entries: Sequence[Entry]) -> None:
         """Let go of entries that are committed."""
         try:
-            with _translated():
+            async with _asking():
                 await self._client.xack(STREAM, GROUP, *(entry_id for entry_id, _ in entries))
         except StreamUnavailableError:
             self._own_first = True
@@ -96,7 +96,7 @@ class HitStream:
 
     async def claim(self) -> None:
         """Take over entries that another reader has held too long; `read` gives them next."""
-        with _translated():
+        async with _asking():
             claimed = await self._client.xautoclaim(
                 STREAM, GROUP, self._reader, min_idle_time=self._claim_idle_ms, count=self._batch, justid=True
             )
@@ -104,7 +104,7 @@ class HitStream:
 
     async def trim(self) -> None:
         """Remove what the group has acknowledged, and measure what it has not."""
-        with _translated():
+        async with _asking():
             # In this order: what is delivered between the two answers lies behind `delivered` and is left alone.
             group = await self._group()
             pending = await self._client.xpending(STREAM, GROUP)
@@ -117,7 +117,7 @@ class HitStream:
 
     async def forget_readers(self) -> None:
         """Forget the names of readers that are long gone and hold nothing."""
-        with _translated():
+        async with _asking():
             for reader in await self._client.xinfo_consumers(STREAM, GROUP):
                 if reader["idle"] > self._forget_idle_ms and reader["name"] != self._reader.encode():
                     await self._client.eval(_FORGET, 1, STREAM, GROUP, reader["name"])
@@ -129,7 +129,7 @@ class HitStream:
         raise StreamUnavailableError("NOGROUP")
 
     async def _fetch(self, start: str, *, wait: int | None) -> list[Entry]:
-        with _translated():
+        async with _asking():
             # The library types every protocol's shape at once; `connect` pins the one with lists.
             reply: Any = await self._client.xreadgroup(
                 GROUP, self._reader, {STREAM: start}, count=self._batch, block=wait
@@ -144,10 +144,11 @@ class HitStream:
         return [(entry_id, _hit(fields)) for entry_id, fields in found if fields]
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
+@asynccontextmanager
+async def _asking() -> AsyncIterator[None]:
     try:
-        yield
+        async with asyncio.timeout(ANSWER_SECONDS):
+            yield
     except (RedisError, OSError, TimeoutError) as error:
         # "NOGROUP": the stream was flushed while we ran; the caller prepares it again like after any other outage.
         raise StreamUnavailableError(type(error).__name__) from error
@@ -172,7 +173,7 @@ async def emptied(redis_url: str, *, patience: float) -> bool:
     """
     client = connect(redis_url)
     try:
-        with _translated():
+        async with _asking():
             if not await client.exists(STREAM):
                 return True
             stream = await client.xinfo_stream(STREAM)
@@ -183,7 +184,7 @@ async def emptied(redis_url: str, *, patience: float) -> bool:
             async with asyncio.timeout(patience):
                 while not await _is_recorded(client, last):  # noqa: ASYNC110 - another process does it: nobody tells us
                     await asyncio.sleep(_LOOK_SECONDS)
-                with _translated():
+                async with _asking():
                     # `trim` leaves the newest entry where it is, for as long as nobody comes after it.
                     await client.xtrim(STREAM, minid=f"{last[0]}-{last[1] + 1}", approximate=False)
                 return True
@@ -193,7 +194,7 @@ async def emptied(redis_url: str, *, patience: float) -> bool:
 
 
 async def _is_recorded(client: Redis, last: tuple[int, int]) -> bool:
-    with _translated():
+    async with _asking():
         groups = await client.xinfo_groups(STREAM)
         group = next((group for group in groups if group["name"] == GROUP.encode()), None)
         if group is None or _position(group["last-delivered-id"]) < last:

@@ -13,8 +13,8 @@ STREAM = "outrider:hits"
 GROUP = "courier"
 FIELD = "h"
 
-#: A blocking read must ask for less than this, or an idle stream looks like a dead server.
-READ_SECONDS = 5.0
+#: Within this Redis has answered, or is away. A blocking read must ask for less, or an idle stream looks like that.
+ANSWER_SECONDS = 5.0
 
 _CONNECT_SECONDS = 2.0
 
@@ -22,14 +22,16 @@ _CONNECT_SECONDS = 2.0
 def connect(redis_url: str) -> Redis:
     """Return a client that connects when it is first used; the caller closes it with `aclose()`.
 
-    It never retries by itself: whoever calls knows whether to try again or to fall back. Replies are bytes in the
-    list shapes of RESP2, which every Redis and Valkey since 7.0 speaks alike.
+    It never retries by itself: whoever calls knows whether to try again or to fall back. Nor has it a deadline: with
+    one, redis-py sends through `wait_for`, which before Python 3.12 may swallow a cancellation. Put an
+    `asyncio.timeout` around what you ask. Replies are bytes in the list shapes of RESP2, which every Redis and Valkey
+    since 7.0 speaks alike.
     """
     return Redis.from_url(
         redis_url,
         protocol=2,
         decode_responses=False,
-        socket_timeout=READ_SECONDS,
+        socket_timeout=None,
         socket_connect_timeout=_CONNECT_SECONDS,
         retry=Retry(NoBackoff(), 0),
         client_name="outrider",

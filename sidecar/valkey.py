@@ -3,6 +3,7 @@
 Its settings go through a file: on the command line everybody could read the password.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -77,13 +78,15 @@ async def _answers(socket: Path, secret: str) -> bool:
     client = redis.asyncio.Redis(
         unix_socket_path=str(socket),
         password=secret,
-        socket_timeout=_ANSWER_SECONDS,
+        # With a deadline of its own it may swallow a cancellation: see `ledger.stream.connect`.
+        socket_timeout=None,
         protocol=3,
         # Its own patience would hide for seconds that the server has ended.
         retry=Retry(NoBackoff(), 0),
     )
     try:
-        return bool(await client.ping())
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return bool(await client.ping())
     except (OSError, TimeoutError, RedisError):
         return False
     finally:

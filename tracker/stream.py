@@ -139,9 +139,6 @@ class _Pipe:
     """One connection that takes many commands and then reads as many replies."""
 
     def __init__(self, connection: AbstractConnection) -> None:
-        # The caller's deadline is the only one: with its own, redis-py sends through `wait_for`, which before
-        # Python 3.12 may swallow the cancellation by which a deadline works.
-        connection.socket_timeout = None
         self._connection = connection
 
     async def exchange(self, commands: Sequence[bytes]) -> list[Any]:

@@ -29,7 +29,6 @@ pytestmark = [
 #: Seconds in which the same submission is a repeat: with an original Message-ID, without one.
 WINDOW = 432_000, 3_600
 SESSIONS = 20
-GREETING = "250 2.1.0 Ok"
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,7 +203,8 @@ async def test_a_restart_in_between_changes_nothing(scene: Scene, eventually: Ev
     """What was sent, and what was queued, before the command was killed: their retries get the same, once."""
     sent, queued = mail("restart.1@mailer.example.com"), mail("restart.2@mailer.example.com")
     first = await accepted(scene.target.smtp, sent, "restart.sent@example.net")
-    scene.sink.mail = lambda _: "421 4.3.2 Going down"
+    # It is the recipient who must wait: an upstream that is unwell itself would be left alone for a while.
+    scene.sink.rcpt = lambda _: "450 4.2.1 Mailbox busy"
     try:
         second = await accepted(scene.target.smtp, queued, "restart.queued@example.net")
         assert [row["status"] for row in await scene.rows("restart.queued@example.net")] in (["queued"], ["sending"])
@@ -214,7 +214,7 @@ async def test_a_restart_in_between_changes_nothing(scene: Scene, eventually: Ev
         assert await accepted(scene.target.smtp, sent, "restart.sent@example.net") == first
         assert await accepted(scene.target.smtp, queued, "restart.queued@example.net") == second
     finally:
-        scene.sink.mail = lambda _: GREETING
+        scene.sink.rcpt = lambda _: "250 2.1.5 Ok"
 
     async def both_sent() -> bool:
         rows = await scene.rows("restart.queued@example.net") + await scene.rows("restart.sent@example.net")

@@ -79,6 +79,21 @@ async def test_what_was_not_acknowledged_is_read_again_first(redis_url: str, red
         assert await stream.read() == []
 
 
+async def test_a_cancellation_is_never_swallowed(redis: Redis) -> None:
+    """At whatever turn of the loop it comes: who is told to stop while Redis answers stops, and Redis goes on."""
+    turns, ended = 0, False
+    while not ended:
+        asking = asyncio.create_task(redis.execute_command("PING"))  # type: ignore[no-untyped-call] # redis-py's
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        ended = not asking.cancel()
+        await asyncio.wait([asking])
+        assert ended or asking.cancelled(), f"swallowed after {turns} turns"
+        turns += 1
+    assert turns > 3, "it never had to wait"
+    assert await redis.execute_command("PING")  # type: ignore[no-untyped-call]
+
+
 async def test_a_group_starts_at_the_oldest_entry(redis_url: str, redis: Redis) -> None:
     """What the tracker appended before any courier ever ran is read too."""
     await append(redis, b"early")
