@@ -1,6 +1,7 @@
 """Large mail to many: the event loop goes on, memory is bounded, and every octet arrives."""
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -88,6 +89,8 @@ def captured(directory: Path) -> list[bytes]:
 async def watched() -> AsyncIterator[list[tuple[float, float]]]:
     """Yield what passed between the ticks of a clock that ticks every ten milliseconds: time, and our thread's work."""
     gaps: list[tuple[float, float]] = []
+    # A look at all that the tests before this one have left would count as ours.
+    gc.disable()
 
     async def tick() -> None:
         time_before, work_before = time.monotonic(), time.thread_time()
@@ -101,6 +104,7 @@ async def watched() -> AsyncIterator[list[tuple[float, float]]]:
     try:
         yield gaps
     finally:
+        gc.enable()
         ticking.cancel()
         await asyncio.wait({ticking})
 
@@ -126,6 +130,12 @@ async def test_a_large_mail_to_many_stops_nobody(kind: str, tmp_path: Path, monk
 
         return render
 
+    # What the loop would be kept from everything else for, if it did one of them itself.
+    begun = time.thread_time()
+    for _ in pieces(rendering_of(20)()):
+        pass
+    one_of_them = time.thread_time() - begun
+    free.clear()
     async with swallowing() as (port, accepted), watched() as gaps:
         where = (
             SmtpUpstream(parse(f"smtp://127.0.0.1:{port}"), hostname="relay.example.com")
@@ -145,7 +155,7 @@ async def test_a_large_mail_to_many_stops_nobody(kind: str, tmp_path: Path, monk
     assert min(sizes) > len(content)
     # Of the time a busy machine takes its share; the work between two ticks is all ours.
     assert max(gap for gap, _ in gaps) < 2.0
-    assert max(work for _, work in gaps) < 0.2
+    assert max(work for _, work in gaps) < one_of_them
     # Three of them fit.
     assert min(free) >= 0
     assert max(free) <= 64 * MEGABYTE - len(content)
