@@ -11,6 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from ledger.events import EventType, Hit
+from providers.notice import Notice, What
 
 #: Rises with every change of a rule below.
 RULES = 1
@@ -41,6 +42,9 @@ class Reason(StrEnum):
     ROBOT = "robot"
     PROGRAM = "program"
     ODD_USER_AGENT = "odd_user_agent"
+    #: What a provider says of an open or a click: that a machine did it, or not with what program it was done.
+    PROVIDER_SAYS = "provider_says"
+    PROVIDER_SILENT = "provider_silent"
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +104,19 @@ def judge(hit: Hit) -> Judgement:
     if _PREFETCH.search(hit.purpose.lower()):
         return Judgement(verdict=Verdict.MACHINE, reason=Reason.PREFETCH)
     return _judge_agent(hit.user_agent.strip().lower(), opened=hit.type is EventType.OPENED)
+
+
+def judge_notice(notice: Notice) -> Judgement | None:
+    """Say who stands behind an open or a click that a provider reports; none for what no visitor did."""
+    if notice.what not in {What.OPENED, What.CLICKED}:
+        return None
+    if notice.machine:
+        return Judgement(verdict=Verdict.MACHINE, reason=Reason.PROVIDER_SAYS)
+    agent = notice.user_agent.strip().lower()
+    if not agent:
+        # It filters what it takes for machines, and does not tell us the rest.
+        return Judgement(verdict=Verdict.PROBABLE, reason=Reason.PROVIDER_SILENT)
+    return _judge_agent(agent, opened=notice.what is What.OPENED)
 
 
 # A few agents make most of the traffic, and the tables cost more than everything else about a hit.

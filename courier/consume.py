@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -15,6 +16,7 @@ from courier.outbox import backoff
 from courier.pause import pause
 from courier.record import Recorder
 from courier.settings import AmsSettings, CourierSettings
+from courier.sighting import Reader
 from courier.stream import HitStream, StreamUnavailableError, open_stream
 from ledger.store import UNAVAILABLE, Ledger
 
@@ -23,8 +25,12 @@ log = structlog.get_logger()
 #: Called with the names of what is missing (`redis`, `postgresql`) whenever that changes; with none when ready.
 Ready = Callable[[tuple[str, ...]], None]
 
-#: Seconds between two rounds of claiming, trimming and matching.
+#: Seconds between two rounds of claiming and trimming.
 _TIDY_SECONDS = 5.0
+
+#: Seconds between two looks for the messages of events that were parked a moment ago, and of all that are.
+_MATCH_SECONDS, _MATCH_ALL_SECONDS = 0.5, 60.0
+_A_MOMENT = timedelta(minutes=10)
 
 #: Seconds between two tries at most while something is away.
 _WAIT_MOST = 5.0
@@ -33,6 +39,7 @@ _WAIT_MOST = 5.0
 async def run_recorder(
     redis_url: str,
     ledger: Ledger,
+    reader: Reader,
     settings: CourierSettings,
     ams: AmsSettings,
     *,
@@ -41,7 +48,7 @@ async def run_recorder(
     ready: Ready,
 ) -> None:
     """Record hits until *stopping* is set; a batch that was begun is finished first, while PostgreSQL is there."""
-    recorder = Recorder(ledger, ams=ams)
+    recorder = Recorder(ledger, reader, ams=ams)
     async with open_stream(redis_url, f"courier-{process}", batch=settings.batch) as stream:
         await _Loop(stream, recorder, stopping=stopping, ready=ready).run()
 
@@ -56,7 +63,7 @@ class _Loop:
         self._ready = ready
         self._missing: tuple[str, ...] | None = None
         self._failures = 0
-        self._tidy_at = 0.0
+        self._tidy_at = self._match_at = self._match_all_at = 0.0
 
     async def run(self) -> None:
         prepared = False
@@ -65,6 +72,7 @@ class _Loop:
                 if not prepared:
                     await self._stream.prepare()
                     prepared = True
+                await self._match()
                 if time.monotonic() >= self._tidy_at:
                     await self._tidy()
                 entries = await self._stream.read()
@@ -83,8 +91,17 @@ class _Loop:
                 self._failures = 0
                 self._tell(())
 
+    async def _match(self) -> None:
+        now = time.monotonic()
+        if now < self._match_at:
+            return
+        everything = now >= self._match_all_at
+        await self._recorder.match_parked(since=None if everything else datetime.now(UTC) - _A_MOMENT)
+        self._match_at = time.monotonic() + _MATCH_SECONDS
+        if everything:
+            self._match_all_at = time.monotonic() + _MATCH_ALL_SECONDS
+
     async def _tidy(self) -> None:
-        await self._recorder.match_parked()
         await self._stream.claim()
         await self._stream.trim()
         await self._stream.forget_readers()

@@ -13,6 +13,9 @@ import msgspec
 from ledger.engagements import Engagement, Tally
 from ledger.events import EventType
 
+#: The source of what our own pixel and links saw.
+OWN = "tracker"
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What of an event decides engagement; equal `dedupe` means the same event."""
@@ -24,9 +27,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-def engagement(events: Iterable[Event]) -> Engagement:
+def engagement(events: Iterable[Event], *, injected: bool = True) -> Engagement:
     """Return what became of the message that all *events* tell of: the definition."""
-    return sum_up(tallies(events))
+    return sum_up(tallies(events), injected=injected)
 
 
 def tallies(events: Iterable[Event]) -> list[Tally]:
@@ -40,17 +43,22 @@ def tallies(events: Iterable[Event]) -> list[Tally]:
     ]
 
 
-def sum_up(told: Iterable[Tally]) -> Engagement:
-    """Return what became of the message that all tallies in *told* count."""
+def sum_up(told: Iterable[Tally], *, injected: bool) -> Engagement:
+    """Return what became of the message that all tallies in *told* count.
+
+    Flags are raised by whoever saw it. Times are counted by our own pixel and links where they were *injected*, else
+    by the provider that saw the most: two that see the same reader must not count as two.
+    """
     known = list(told)
+    counted = [tally for tally in known if tally.source == OWN] if injected else known
     clicked = [tally for tally in known if tally.type is EventType.CLICKED and not tally.machine]
     # A click implies an open: who followed a link has read the message, also with images off.
     opened = [tally for tally in known if tally.type is EventType.OPENED and not tally.machine] + clicked
     return Engagement(
-        opens=_times(known, EventType.OPENED, machine=False),
-        clicks=_times(known, EventType.CLICKED, machine=False),
-        machine_opens=_times(known, EventType.OPENED, machine=True),
-        machine_clicks=_times(known, EventType.CLICKED, machine=True),
+        opens=_times(counted, EventType.OPENED, machine=False),
+        clicks=_times(counted, EventType.CLICKED, machine=False),
+        machine_opens=_times(counted, EventType.OPENED, machine=True),
+        machine_clicks=_times(counted, EventType.CLICKED, machine=True),
         delivered_at=_first(known, EventType.DELIVERED),
         first_opened_at=min((tally.first_at for tally in opened), default=None),
         last_opened_at=max((tally.last_at for tally in opened), default=None),
@@ -85,7 +93,6 @@ def changes(before: Engagement, after: Engagement) -> dict[str, int]:
 
 
 def _times(told: Iterable[Tally], kind: EventType, *, machine: bool) -> int:
-    # The tracker and a provider each see the same opens; adding them up would count one reader twice.
     return max((tally.amount for tally in told if tally.type is kind and tally.machine is machine), default=0)
 
 

@@ -10,9 +10,10 @@ from typing import Literal
 import msgspec
 
 from courier.answer import NO_ANSWER, Accepted, Answer, Refused, Unanswered, alike, worded
-from courier.classify import Judgement, Reason
+from courier.classify import Reason
 from courier.settings import AmsSettings
-from ledger.events import EventType, Hit
+from courier.sighting import Sighting
+from ledger.events import EventType
 
 #: The url under which AMS counts an open.
 OPEN = "open_trace"
@@ -58,20 +59,23 @@ Step = Sequence[Item] | Literal["probe"]
 Plan = Generator[Step, Answer, Ending]
 
 
-def ams_url(hit: Hit, judgement: Judgement, ams: AmsSettings) -> str | None:
-    """Return the url under which AMS hears of *hit*; none when it does not.
+def ams_url(sighting: Sighting, ams: AmsSettings, *, injected: bool) -> str | None:
+    """Return the url under which AMS hears of *sighting*; none when it does not.
 
-    A click is told as a click alone: no open is made up for it.
+    A click is told as a click alone: no open is made up for it. What a provider saw of a message with our own pixel
+    and links (*injected*) we saw too, and it is told once.
     """
-    if not ams.url or judgement.reason is Reason.HEAD_REQUEST:
+    judgement = sighting.judgement
+    if not ams.url or (judgement is not None and judgement.reason is Reason.HEAD_REQUEST):
         return None
-    if judgement.machine and ams.machines == "exclude":
+    if sighting.machine and ams.machines == "exclude":
         return None
-    match hit.type:
+    theirs = injected and sighting.notice is not None
+    match sighting.type:
         case EventType.OPENED:
-            return OPEN
+            return None if theirs else OPEN
         case EventType.CLICKED:
-            return hit.url or None
+            return None if theirs else sighting.url or None
         case EventType.UNSUBSCRIBED:
             return ams.unsubscribe_action
         case _:

@@ -1,106 +1,103 @@
-"""Record a batch of hits in one transaction: dedupe, events, engagement, counts, suppression, outbox.
+"""Record a batch of events in one transaction: dedupe, attribution, events, engagement, counts, suppression, outbox.
 
-Recording the same hit twice leaves one event, so whoever reads the stream may fail and start over at any point. A hit
-that cannot be stored never holds up its neighbours: it is parked with its reason, as it came.
+Recording the same event twice leaves one, so whoever reads the stream may fail and start over at any point. An event
+that cannot be stored, or names no message of ours, never holds up its neighbours: it is parked with its reason, as it
+came, and tried again when one of its ids leads to a message.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import msgspec
 import prometheus_client
 import structlog
 
-from courier.classify import Judgement, judge
-from courier.engagement import changes, sum_up
+from courier.attribute import Found, Missing, attribute
+from courier.engagement import OWN, changes, sum_up
 from courier.outbox import ams_url
 from courier.settings import AmsSettings
-from ledger import engagements, outbox
-from ledger.engagements import Correlated, Engagement, NewEvent, ParkedEvent, Suppressed
-from ledger.events import EventType, Hit, decode_hit
-from ledger.ids import KEY_BYTES
+from courier.sighting import Reader, Sighting
+from ledger import attribution, engagements, outbox, parked
+from ledger.attribution import Correlated
+from ledger.engagements import Engagement, NewEvent, Suppressed
+from ledger.events import EventType
+from ledger.parked import ParkedEvent
 from ledger.store import REFUSED_VALUE, Ledger, Session
+from providers.notice import Bounce
 
 log = structlog.get_logger()
 
 RECORDED = prometheus_client.Counter(
     "outrider_recorded_events", "Events recorded, by what happened and who did it.", ["type", "verdict"]
 )
-PARKED = prometheus_client.Counter("outrider_parked_events", "Events parked, by the reason.", ["reason"])
+MATCHED = prometheus_client.Counter(
+    "outrider_matched_events", "Events whose message was found, by who told them and by which id.", ["source", "step"]
+)
+PARKED = prometheus_client.Counter(
+    "outrider_parked_events", "Events parked, by who told them and the reason.", ["source", "reason"]
+)
 
-#: The source of events that our own tracker saw.
-TRACKER = "tracker"
-
-UNKNOWN_KEY = "unknown_key"
 UNDECODABLE = "undecodable"
 REFUSED = "refused_value"
 
 _MATCH_LIMIT = 1000
 _DEDUPE_BYTES = 16
-_HITS = frozenset({EventType.OPENED, EventType.CLICKED, EventType.UNSUBSCRIBED})
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Until the year 9999, the last that Python counts.
-_LATEST_MS = 253_402_300_799_999
+_WORDS = 2000
 
-#: Makes events ours to record, and returns the dedupe ids of those that are: nobody has, or had parked, the rest.
-_Claim = Callable[[Session, Collection[bytes]], Awaitable[set[bytes]]]
+#: Makes events ours to record; returns those that are, by dedupe id, with when they were parked if they were.
+_Claim = Callable[[Session, Collection[bytes]], Awaitable[Mapping[bytes, datetime | None]]]
 
 
-class Sighting(msgspec.Struct, frozen=True, kw_only=True):
-    """A hit that could be read, as it came, and what we make of it."""
+class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What one transaction has done, for the metrics."""
 
-    hit: Hit
-    raw: bytes
-    judgement: Judgement
-
-    @property
-    def at(self) -> datetime:
-        """When it happened."""
-        return _EPOCH + timedelta(milliseconds=self.hit.at_ms)
+    recorded: Sequence[tuple[Sighting, Found]] = ()
+    parked: Sequence[ParkedEvent] = ()
 
 
 class Recorder:
-    """Writes hits into the ledger."""
+    """Writes hits and notices into the ledger."""
 
-    def __init__(self, ledger: Ledger, *, ams: AmsSettings) -> None:
+    def __init__(self, ledger: Ledger, reader: Reader, *, ams: AmsSettings) -> None:
         self._ledger = ledger
+        self._reader = reader
         self._ams = ams
 
     async def record(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
-        """Record hits, given as entry id and bytes; when this returns each is stored or parked, durably.
+        """Record events, given as entry id and bytes; when this returns each is stored or parked, durably.
 
         Raises what the driver raises while PostgreSQL is away: nothing, or a part, is stored then; record it again.
         """
         sightings: dict[bytes, Sighting] = {}
         unreadable: list[bytes] = []
         for _, raw in entries:
-            sighting = sight(raw)
+            sighting = self._reader.read(raw)
             if sighting is None:
                 unreadable.append(raw)
             else:
-                sightings.setdefault(sighting.hit.id, sighting)
+                sightings.setdefault(sighting.id, sighting)
         if unreadable:
             await self._park_unreadable(unreadable)
-        await self._store(list(sightings.values()), engagements.remember, self._park_refused)
+        await self._store(list(sightings.values()), _remember, self._park_refused)
 
-    async def match_parked(self) -> int:
-        """Record the parked hits whose message has appeared since, and return how many were looked at."""
-        looked_at = 0
+    async def match_parked(self, *, since: datetime | None = None) -> int:
+        """Record the parked events whose message has appeared, of those parked *since*; return how many were tried."""
+        tried = 0
         while True:
-            rows = await engagements.matchable(self._ledger, TRACKER, UNKNOWN_KEY, _MATCH_LIMIT)
+            rows = await parked.matchable(self._ledger, list(Missing), _MATCH_LIMIT, since=since)
             sightings: list[Sighting] = []
-            for dedupe, payload in rows:
-                sighting = sight(payload)
-                if sighting is None:
-                    await engagements.repark(self._ledger, dedupe, UNDECODABLE)
+            for dedupe, payload, _ in rows:
+                sighting = self._reader.read(payload)
+                if sighting is None or sighting.id != dedupe:
+                    await parked.repark(self._ledger, dedupe, UNDECODABLE)
                 else:
                     sightings.append(sighting)
-            await self._store(sightings, engagements.unpark, self._repark_refused)
-            looked_at += len(rows)
+            await self._store(sightings, parked.unpark, self._repark_refused)
+            tried += len(rows)
             if len(rows) < _MATCH_LIMIT:
-                return looked_at
+                return tried
 
     async def _store(
         self, sightings: Sequence[Sighting], claim: _Claim, refuse: Callable[[Sighting], Awaitable[None]]
@@ -110,66 +107,74 @@ class Recorder:
             return
         try:
             async with self._ledger.transaction() as session:
-                recorded, parked = await self._write(session, sightings, claim)
+                outcome = await self._write(session, sightings, claim)
         except REFUSED_VALUE as error:
             if len(sightings) == 1:
-                log.warning("hit_parked", reason=REFUSED, error=type(error).__name__)
+                log.warning("event_parked", reason=REFUSED, source=sightings[0].source, error=type(error).__name__)
                 await refuse(sightings[0])
-                PARKED.labels(REFUSED).inc()
+                PARKED.labels(sightings[0].source, REFUSED).inc()
                 return
             middle = len(sightings) // 2
             await self._store(sightings[:middle], claim, refuse)
             await self._store(sightings[middle:], claim, refuse)
             return
-        for (kind, verdict), amount in recorded.items():
-            RECORDED.labels(kind, verdict).inc(amount)
-        if parked:
-            PARKED.labels(UNKNOWN_KEY).inc(parked)
+        for sighting, found in outcome.recorded:
+            verdict = "" if sighting.judgement is None else sighting.judgement.verdict
+            RECORDED.labels(sighting.type, verdict).inc()
+            MATCHED.labels(sighting.source, found.step).inc()
+        for event in outcome.parked:
+            # Tried once more in vain is parked once.
+            if event.parked_at is None:
+                PARKED.labels(event.source, event.reason).inc()
 
-    async def _write(
-        self, session: Session, sightings: Sequence[Sighting], claim: _Claim
-    ) -> tuple[Counter[tuple[str, str]], int]:
-        """Write what is new of *sightings*; return what was recorded, by type and verdict, and how many were parked."""
-        ours = await claim(session, [sighting.hit.id for sighting in sightings])
-        fresh = [sighting for sighting in sightings if sighting.hit.id in ours]
+    async def _write(self, session: Session, sightings: Sequence[Sighting], claim: _Claim) -> _Outcome:
+        ours = await claim(session, [sighting.id for sighting in sightings])
+        fresh = [sighting for sighting in sightings if sighting.id in ours]
         if not fresh:
-            return Counter(), 0
-        messages = await engagements.resolve(session, {sighting.hit.key for sighting in fresh})
-        known = [sighting for sighting in fresh if sighting.hit.key in messages]
-        unknown = [sighting for sighting in fresh if sighting.hit.key not in messages]
-        if unknown:
-            await engagements.park(session, [_parked(sighting, UNKNOWN_KEY) for sighting in unknown])
+            return _Outcome()
+        led, found = await _resolve(session, fresh)
+        attributed = [(sighting, attribute(sighting, led)) for sighting in fresh]
+        known = [(sighting, outcome) for sighting, outcome in attributed if isinstance(outcome, Found)]
+        left = [
+            _parked(
+                sighting, outcome, found=sum(found.get(one.named, 0) for one in sighting.names), at=ours[sighting.id]
+            )
+            for sighting, outcome in attributed
+            if not isinstance(outcome, Found)
+        ]
+        if left:
+            await parked.park(session, left)
         if known:
-            await self._engage(session, known, messages)
-        return Counter((sighting.hit.type, sighting.judgement.verdict) for sighting in known), len(unknown)
+            await self._engage(session, known)
+        return _Outcome(recorded=known, parked=left)
 
-    async def _engage(
-        self, session: Session, sightings: Sequence[Sighting], messages: Mapping[bytes, Correlated]
-    ) -> None:
-        touched = {messages[sighting.hit.key].id: messages[sighting.hit.key] for sighting in sightings}
+    async def _engage(self, session: Session, known: Sequence[tuple[Sighting, Found]]) -> None:
+        touched = {found.message.id: found.message for _, found in known}
         # Held before the events are written and counted: two couriers with one message go one after the other.
         before = await engagements.hold_engagements(session, touched)
-        await engagements.add_events(session, [_event(sighting, messages) for sighting in sightings])
+        await engagements.add_events(session, [_event(sighting, found) for sighting, found in known])
         told = await engagements.tally(session, touched)
-        after = {message: sum_up(told[message]) for message in touched}
+        after = {message: sum_up(told[message], injected=touched[message].injected) for message in touched}
         moved = {message: row for message, row in after.items() if row != before[message]}
         if moved:
             await engagements.write_engagements(session, moved)
         if deltas := _deltas(before, moved, touched):
             await engagements.add_deltas(session, deltas)
-        if suppressed := _suppressed(sightings, messages):
+        if suppressed := _suppressed(known):
             await engagements.suppress(session, suppressed)
-        if items := self._items(sightings, messages):
+        if learnt := {(digest, found.message.id) for sighting, found in known for digest in sighting.learns}:
+            await attribution.learn(session, sorted(learnt))
+        if items := self._items(known):
             await outbox.queue(session, items)
 
-    def _items(self, sightings: Iterable[Sighting], messages: Mapping[bytes, Correlated]) -> list[outbox.NewItem]:
+    def _items(self, known: Iterable[tuple[Sighting, Found]]) -> list[outbox.NewItem]:
         items: list[outbox.NewItem] = []
-        for sighting in sightings:
-            message = messages[sighting.hit.key]
+        for sighting, found in known:
+            message = found.message
             # AMS counts by address, and there is none any more.
             if message.campaign is None or message.mailing is None or message.erased:
                 continue
-            url = ams_url(sighting.hit, sighting.judgement, self._ams)
+            url = ams_url(sighting, self._ams, injected=message.injected)
             if url is not None:
                 items.append(
                     outbox.NewItem(mailing=message.mailing, campaign=message.campaign, message=message.id, url=url)
@@ -177,57 +182,70 @@ class Recorder:
         return items
 
     async def _park_unreadable(self, raws: Sequence[bytes]) -> None:
-        log.warning("hits_parked", reason=UNDECODABLE, hits=len(raws))
+        log.warning("events_parked", reason=UNDECODABLE, events=len(raws))
         events = [
-            ParkedEvent(dedupe=_digest(raw), source=TRACKER, reason=UNDECODABLE, named=b"", payload=raw) for raw in raws
+            ParkedEvent(dedupe=_digest(raw), source=OWN, reason=UNDECODABLE, names=(), payload=raw) for raw in raws
         ]
         async with self._ledger.transaction() as session:
-            await engagements.park(session, events)
-        PARKED.labels(UNDECODABLE).inc(len(raws))
+            await parked.park(session, events)
+        PARKED.labels(OWN, UNDECODABLE).inc(len(raws))
 
     async def _park_refused(self, sighting: Sighting) -> None:
         async with self._ledger.transaction() as session:
-            await engagements.park(session, [_parked(sighting, REFUSED)])
+            await parked.park(session, [_parked(sighting, REFUSED)])
 
     async def _repark_refused(self, sighting: Sighting) -> None:
-        await engagements.repark(self._ledger, sighting.hit.id, REFUSED)
+        await parked.repark(self._ledger, sighting.id, REFUSED)
 
 
-def sight(raw: bytes) -> Sighting | None:
-    """Read a hit and judge it; none when these bytes are no hit that we could attribute or date."""
-    try:
-        hit = decode_hit(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    if len(hit.id) != _DEDUPE_BYTES or len(hit.key) != KEY_BYTES or hit.type not in _HITS:
-        return None
-    if not 0 <= hit.at_ms <= _LATEST_MS:
-        return None
-    return Sighting(hit=hit, raw=raw, judgement=judge(hit))
+async def _remember(session: Session, dedupes: Collection[bytes]) -> dict[bytes, datetime | None]:
+    return dict.fromkeys(await engagements.remember(session, dedupes))
 
 
-def _event(sighting: Sighting, messages: Mapping[bytes, Correlated]) -> NewEvent:
-    hit, judgement = sighting.hit, sighting.judgement
-    message = messages[hit.key]
+async def _resolve(
+    session: Session, sightings: Sequence[Sighting]
+) -> tuple[dict[bytes, list[Correlated]], dict[bytes, int]]:
+    """Return the messages to which each id leads, and to how many each led just before: for those of notices."""
+    lookups = {lookup for sighting in sightings for lookup in sighting.names}
+    noticed = {one.named for sighting in sightings if sighting.notice is not None for one in sighting.names}
+    found = await attribution.count(session, noticed) if noticed else {}
+    own = await attribution.by_keys(session, {lookup.named for lookup in lookups if lookup.own})
+    led = {key: [message] for key, message in own.items()}
+    aliases = {lookup.named for lookup in lookups if not lookup.own}
+    if aliases:
+        recipients = {sighting.recipient for sighting in sightings if sighting.recipient}
+        led |= await attribution.by_aliases(session, aliases, recipients)
+    return led, found
+
+
+def _event(sighting: Sighting, found: Found) -> NewEvent:
+    judgement, notice, message = sighting.judgement, sighting.notice, found.message
+    # Of somebody who was erased nothing is gathered anew: the link may hold the address itself.
+    erased = message.erased
     return NewEvent(
         message=message.id,
         occurred_at=sighting.at,
-        type=hit.type,
-        source=TRACKER,
-        link=hit.link if hit.link >= 0 else None,
-        machine=judgement.machine,
-        verdict=judgement.verdict,
-        reason=judgement.evidence,
-        # Of somebody who was erased nothing is gathered anew: the link may hold the address itself.
-        url=None if message.erased else hit.url or None,
-        network=None if message.erased else _storable(hit.network),
-        user_agent=None if message.erased else _storable(hit.user_agent),
-        dedupe=hit.id,
+        type=sighting.type,
+        source=sighting.source,
+        link=sighting.link,
+        machine=sighting.machine,
+        verdict=None if judgement is None else judgement.verdict,
+        reason=None if judgement is None else judgement.evidence,
+        url=None if erased else sighting.url or None,
+        network=None if erased else _storable(sighting.network),
+        user_agent=None if erased else _storable(sighting.user_agent),
+        dedupe=sighting.id,
+        step=None if notice is None else found.step,
+        bounce=None if notice is None else notice.bounce,
+        smtp_code=None if notice is None else _storable(notice.smtp_code),
+        enhanced_code=None if notice is None else _storable(notice.enhanced_code),
+        description=None if notice is None or erased else _storable(notice.description[:_WORDS]),
+        raw=None if notice is None or erased else notice.raw or None,
     )
 
 
 def _storable(text: str) -> str | None:
-    # PostgreSQL's text has no NUL; these two are evidence only, so losing one is better than parking the hit.
+    # PostgreSQL's text has no NUL; these are evidence only, so losing one is better than parking the event.
     return text.replace("\0", "") or None
 
 
@@ -243,29 +261,45 @@ def _deltas(
     return Counter({name: amount for name, amount in deltas.items() if amount})
 
 
-def _suppressed(sightings: Iterable[Sighting], messages: Mapping[bytes, Correlated]) -> list[Suppressed]:
+def _suppressed(known: Iterable[tuple[Sighting, Found]]) -> list[Suppressed]:
     """Return whom campaign mail no longer reaches; mail without a campaign is exempt from unsubscribes."""
-    asked = [
-        (messages[sighting.hit.key], sighting.at)
-        for sighting in sightings
-        if sighting.hit.type is EventType.UNSUBSCRIBED
-    ]
     return [
         Suppressed(
-            source=message.source,
-            recipient_index=message.recipient_index,
-            reason=EventType.UNSUBSCRIBED,
-            message=message.id,
-            at=at,
+            source=found.message.source,
+            recipient_index=found.message.recipient_index,
+            reason=sighting.type,
+            message=found.message.id,
+            at=sighting.at,
         )
-        for message, at in asked
-        if message.campaign is not None and message.recipient_index
+        for sighting, found in known
+        if found.message.recipient_index and _ends_campaigns(sighting, found.message)
     ]
 
 
-def _parked(sighting: Sighting, reason: str) -> ParkedEvent:
-    hit = sighting.hit
-    return ParkedEvent(dedupe=hit.id, source=TRACKER, reason=reason, named=hit.key, payload=sighting.raw)
+def _ends_campaigns(sighting: Sighting, message: Correlated) -> bool:
+    match sighting.type:
+        case EventType.UNSUBSCRIBED:
+            return message.campaign is not None
+        case EventType.COMPLAINED:
+            return True
+        case EventType.BOUNCED:
+            # The address is dead, whatever mail it was that found out.
+            return sighting.notice is not None and sighting.notice.bounce is Bounce.HARD
+        case _:
+            return False
+
+
+def _parked(sighting: Sighting, reason: str, *, found: int = 0, at: datetime | None = None) -> ParkedEvent:
+    return ParkedEvent(
+        dedupe=sighting.id,
+        source=sighting.source,
+        reason=reason,
+        names=tuple(dict.fromkeys(lookup.named for lookup in sighting.names)),
+        payload=sighting.raw,
+        found=found,
+        recipient_index=sighting.recipient or None,
+        parked_at=at,
+    )
 
 
 def _digest(raw: bytes) -> bytes:

@@ -53,7 +53,15 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     captured: Annotated[
         int, Meta(ge=0, le=36500, description="Captured mail, below the data directory of the courier's machine.")
     ] = 0
-    parked: Annotated[int, Meta(ge=0, le=36500, description="Events that matched no message.")] = 0
+    parked: Annotated[int, Meta(ge=0, le=36500, description="Events that matched no message.")] = 30
+    parked_most: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="How many events that matched no message are kept of one provider, the newest; 0: all. No "
+            "number of days.",
+        ),
+    ] = 100_000
     addresses: Annotated[
         int,
         Meta(

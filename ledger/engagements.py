@@ -1,4 +1,4 @@
-"""What the courier writes when it records events: dedupe, events, engagement, counts, suppression, parked events.
+"""What the courier writes when it records events: dedupe, events, engagement, counts, suppression.
 
 Every function is one statement for a whole batch, inside the caller's transaction. Rows are touched in sorted order,
 so two couriers that record at once wait for each other and never deadlock; nothing here decides what an event means.
@@ -10,22 +10,7 @@ from datetime import datetime
 import msgspec
 
 from ledger.events import EventType
-from ledger.store import Ledger, Record, Session
-
-
-class Correlated(msgspec.Struct, frozen=True, kw_only=True):
-    """The message that an event names, and what the event touches through it."""
-
-    id: int
-    #: The campaign's row; none for mail without one.
-    campaign: int | None
-    source: str
-    #: Empty when the recipient had it erased: then nobody knows who it was.
-    recipient_index: bytes
-    #: The recipient's address is gone.
-    erased: bool
-    #: The integer under which AMS knows the campaign; none for everybody else's.
-    mailing: int | None
+from ledger.store import Record, Session
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +31,13 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     user_agent: str | None
     #: 16 bytes; makes the copies of an event one.
     dedupe: bytes
+    #: By which id of a provider's notice the message was found; what follows is a provider's too.
+    step: str | None = None
+    bounce: str | None = None
+    smtp_code: str | None = None
+    enhanced_code: str | None = None
+    description: str | None = None
+    raw: bytes | None = None
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,63 +81,9 @@ class Suppressed(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that cannot be recorded now, as it came."""
-
-    dedupe: bytes
-    source: str
-    reason: str
-    #: The id that it named; empty when none could be read.
-    named: bytes
-    payload: bytes
-
-
 async def remember(session: Session, dedupes: Collection[bytes]) -> set[bytes]:
     """Remember events by their dedupe ids and return those that nobody had seen."""
     return {row["dedupe"] for row in await session.fetch("remember_events", list(dedupes))}
-
-
-async def unpark(session: Session, dedupes: Collection[bytes]) -> set[bytes]:
-    """Take events out of the parked ones and return those that were still there."""
-    return {row["dedupe"] for row in await session.fetch("unpark_events", list(dedupes))}
-
-
-async def park(session: Session, events: Sequence[ParkedEvent]) -> None:
-    """Keep events that cannot be recorded now; one that stands parked already stays as it is."""
-    await session.execute(
-        "park_events",
-        [event.dedupe for event in events],
-        [event.source for event in events],
-        [event.reason for event in events],
-        [event.named for event in events],
-        [event.payload for event in events],
-    )
-
-
-async def repark(ledger: Ledger, dedupe: bytes, reason: str) -> None:
-    """Give a parked event another reason."""
-    await ledger.execute("repark_event", dedupe, reason)
-
-
-async def matchable(ledger: Ledger, source: str, reason: str, limit: int) -> list[tuple[bytes, bytes]]:
-    """Return dedupe id and payload of *source*'s events parked for *reason* whose message appeared, oldest first."""
-    rows = await ledger.fetch("matchable_events", source, reason, limit)
-    return [(row["dedupe"], row["payload"]) for row in rows]
-
-
-async def resolve(session: Session, keys: Collection[bytes]) -> dict[bytes, Correlated]:
-    """Return the messages that *keys* name; a key that names none is absent."""
-    return {
-        row["key"]: Correlated(
-            id=row["id"],
-            campaign=row["campaign"],
-            source=row["source"],
-            recipient_index=row["recipient_index"],
-            erased=row["erased"],
-            mailing=row["ams_mailing"],
-        )
-        for row in await session.fetch("resolve_keys", list(keys))
-    }
 
 
 async def hold_engagements(session: Session, messages: Collection[int]) -> dict[int, Engagement]:
@@ -171,6 +109,12 @@ async def add_events(session: Session, events: Sequence[NewEvent]) -> None:
         [event.network for event in events],
         [event.user_agent for event in events],
         [event.dedupe for event in events],
+        [event.step for event in events],
+        [event.bounce for event in events],
+        [event.smtp_code for event in events],
+        [event.enhanced_code for event in events],
+        [event.description for event in events],
+        [event.raw for event in events],
     )
 
 

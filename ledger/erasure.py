@@ -56,6 +56,7 @@ async def forget(ledger: Ledger, recipient_index: bytes, traces: Traces) -> Eras
         counts += erased.counts
         keys += erased.keys
         engaged += erased.engaged
+    counts["parked_events"] += len(await ledger.fetch("drop_parked_to", recipient_index))
     counts["suppressions"] += len(await ledger.fetch("unname_suppressions", recipient_index))
     return Erased(counts=counts, keys=tuple(keys), engaged=engaged)
 
@@ -122,7 +123,7 @@ async def sweep(ledger: Ledger, traces: Traces) -> Counter[str]:
         )
         counts["mentions"] += len(reworded)
         counts["replies"] += len(await ledger.fetch("reword_replies", first, last, traces.pattern, ERASED))
-        events = await ledger.fetch("events_naming", first, last, traces.pattern)
+        events = await ledger.fetch("events_naming", first, last, traces.pattern, traces.octet_pattern)
         async with ledger.transaction() as session:
             counts["events"] += await _reword(session, [(event, traces) for event in events], own=False)
     return counts
@@ -147,19 +148,31 @@ async def _spans(ledger: Ledger) -> AsyncIterator[tuple[int, int]]:
 async def _reword(session: Session, events: Sequence[tuple[Record, Traces]], *, own: bool) -> int:
     # A link that names somebody may do so in more ways than one: none of it stays.
     words = [
-        (event, ERASED if marks.stand_in(event["url"]) else event["url"], marks.erased(event["reason"], own=own))
+        (
+            event,
+            (
+                ERASED if marks.stand_in(event["url"]) else event["url"],
+                marks.erased(event["reason"], own=own),
+                marks.erased(event["description"], own=own),
+            ),
+        )
         for event, marks in events
     ]
-    changed = [(event, url, reason) for event, url, reason in words if (url, reason) != (event["url"], event["reason"])]
+    changed = [
+        (event, new)
+        for event, new in words
+        if new != (event["url"], event["reason"], event["description"]) or event.get("raw") is not None
+    ]
     if not changed:
         return 0
     reworded = await session.fetch(
         "reword_events",
-        [event["recorded_at"] for event, _, _ in changed],
-        [event["id"] for event, _, _ in changed],
-        [event["message"] for event, _, _ in changed],
-        [url for _, url, _ in changed],
-        [reason for _, _, reason in changed],
+        [event["recorded_at"] for event, _ in changed],
+        [event["id"] for event, _ in changed],
+        [event["message"] for event, _ in changed],
+        [url for _, (url, _, _) in changed],
+        [reason for _, (_, reason, _) in changed],
+        [description for _, (_, _, description) in changed],
     )
     return len(reworded)
 

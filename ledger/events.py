@@ -11,15 +11,24 @@ import msgspec
 class EventType(StrEnum):
     """What happened to a message; the words of the console API."""
 
+    #: A provider took it from us, and handed it on; both say nothing of the recipient.
+    ACCEPTED = "accepted"
+    SENT = "sent"
     DELIVERED = "delivered"
+    DEFERRED = "deferred"
     BOUNCED = "bounced"
     FAILED = "failed"
+    #: A provider would not send it.
+    REJECTED = "rejected"
     COMPLAINED = "complained"
     OPENED = "opened"
     CLICKED = "clicked"
     UNSUBSCRIBED = "unsubscribed"
+    SUBSCRIBED = "subscribed"
     #: Not sent, because its recipient wants no more.
     SUPPRESSED = "suppressed"
+    #: A provider said something that we have no word for.
+    UNKNOWN = "unknown"
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -49,6 +49,14 @@ INSERT INTO keyring (purpose, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHIN
 -- False when somebody stood in the way: try again later.
 SELECT make_partitions($1::date) AS done;
 
+-- name: note_upstreams
+-- Tell how process $1 finds the upstreams $2: left alone since $3 (null: not) because of $4. What has not changed is not written.
+INSERT INTO upstream_state (process, upstream, left_since, reason)
+SELECT p.id, told.* FROM process p, unnest($2::text[], $3::timestamptz[], $4::text[]) AS told
+WHERE p.id = $1
+ON CONFLICT (process, upstream) DO UPDATE SET left_since = excluded.left_since, reason = excluded.reason
+WHERE (upstream_state.left_since, upstream_state.reason) IS DISTINCT FROM (excluded.left_since, excluded.reason);
+
 -- name: forget_processes
 -- Forget processes that ended long ago and hold nothing.
 DELETE FROM process p
@@ -530,37 +538,92 @@ ON CONFLICT (dedupe) DO NOTHING
 RETURNING dedupe;
 
 -- name: unpark_events
--- Take parked events out to record them; only the ids that nobody had taken come back.
+-- Take parked events out to record them; only those that nobody had taken come back, with when they were parked.
 WITH mine AS (
     SELECT id FROM parked_event WHERE dedupe = ANY($1::bytea[]) ORDER BY dedupe FOR UPDATE
 )
 DELETE FROM parked_event p USING mine WHERE p.id = mine.id
-RETURNING p.dedupe;
+RETURNING p.dedupe, p.parked_at;
 
 -- name: park_events
 -- Keep events that cannot be recorded now, as they came, with the reason; twice is once.
-INSERT INTO parked_event (dedupe, source, reason, named, payload)
-SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[], $5::bytea[])
-    AS t (dedupe, source, reason, named, payload)
+INSERT INTO parked_event (dedupe, parked_at, source, reason, named, payload, found, recipient_index)
+SELECT dedupe, coalesce(parked_at, now()), source, reason, named, payload, found, recipient_index
+FROM unnest(
+    $1::bytea[], $2::timestamptz[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bigint[], $8::bytea[]
+) AS t (dedupe, parked_at, source, reason, named, payload, found, recipient_index)
 ORDER BY dedupe
 ON CONFLICT (dedupe) DO NOTHING;
+
+-- name: name_parked
+-- Enter the ids $2 that parked events name, each beside its event's dedupe id in $1.
+INSERT INTO parked_name (parked, named)
+SELECT p.id, t.named FROM unnest($1::bytea[], $2::bytea[]) AS t (dedupe, named)
+JOIN parked_event p ON p.dedupe = t.dedupe
+ON CONFLICT DO NOTHING;
 
 -- name: repark_event
 -- Give a parked event another reason.
 UPDATE parked_event SET reason = $2 WHERE dedupe = $1;
 
 -- name: matchable_events
--- The oldest $3 parked events of source $1 with reason $2 whose message has appeared.
-SELECT p.dedupe, p.payload FROM parked_event p
-WHERE p.source = $1 AND p.reason = $2 AND EXISTS (SELECT FROM message m WHERE m.key = p.named)
+-- The oldest $3 events parked since $2 for one of the reasons $1 whose names lead to more messages than before.
+SELECT p.dedupe, p.payload, p.parked_at
+FROM parked_event p
+CROSS JOIN LATERAL (SELECT array_agg(n.named) AS names FROM parked_name n WHERE n.parked = p.id) n
+WHERE p.reason = ANY($1::text[]) AND ($2::timestamptz IS NULL OR p.parked_at >= $2)
+    AND messages_named(n.names) > p.found
 ORDER BY p.id LIMIT $3;
+
+-- name: drop_parked_beyond
+-- Let go of the oldest parked events of each source that has more than $1, of each $2 at most.
+WITH beyond AS (
+    SELECT id FROM (
+        SELECT id, row_number() OVER (PARTITION BY source ORDER BY id DESC) AS place FROM parked_event
+    ) ranked WHERE place > $1 ORDER BY id LIMIT $2
+)
+DELETE FROM parked_event p USING beyond WHERE p.id = beyond.id RETURNING p.source;
 
 -- name: resolve_keys
 -- The messages that these keys name, with what an event of theirs touches.
-SELECT m.key, m.id, m.campaign, m.source, m.recipient_index, m.recipient = 'erased' AS erased, c.ams_mailing
+SELECT m.key AS named, m.id, m.campaign, m.source, m.recipient_index, m.recipient = 'erased' AS erased, m.injected,
+    c.ams_mailing
 FROM message m
 LEFT JOIN campaign c ON c.id = m.campaign
 WHERE m.key = ANY($1::bytea[]);
+
+-- name: count_named
+-- To how many messages each of these ids leads. Asked before `resolve_aliases`: what appears in between counts as new.
+SELECT named, messages_named(ARRAY[named]) AS found FROM unnest($1::bytea[]) AS t (named);
+
+-- name: resolve_aliases
+-- The messages that alias digests or submission keys $1 lead to: those of the recipients $2, and two more of each, which is enough to know that there are several.
+WITH led AS (
+    SELECT t.named, found.message
+    FROM unnest($1::bytea[]) AS t (named)
+    CROSS JOIN LATERAL (
+        SELECT a.message FROM alias a JOIN message m ON m.id = a.message
+        WHERE a.digest = t.named AND m.recipient_index = ANY($2::bytea[])
+        UNION
+        (SELECT a.message FROM alias a WHERE a.digest = t.named ORDER BY a.message LIMIT 2)
+        UNION
+        SELECT m.id FROM submission s JOIN message m ON m.submission = s.id
+        WHERE s.key = t.named AND m.recipient_index = ANY($2::bytea[])
+        UNION
+        (SELECT m.id FROM submission s JOIN message m ON m.submission = s.id WHERE s.key = t.named ORDER BY m.id LIMIT 2)
+    ) found
+)
+SELECT led.named, m.id, m.campaign, m.source, m.recipient_index, m.recipient = 'erased' AS erased, m.injected,
+    c.ams_mailing
+FROM led
+JOIN message m ON m.id = led.message
+LEFT JOIN campaign c ON c.id = m.campaign;
+
+-- name: learn_aliases
+-- Remember foreign ids of messages; one that is known already stays.
+INSERT INTO alias (digest, message)
+SELECT digest, message FROM unnest($1::bytea[], $2::bigint[]) AS t (digest, message) ORDER BY digest, message
+ON CONFLICT DO NOTHING;
 
 -- name: ensure_engagements
 -- Make the engagement rows that are missing.
@@ -579,11 +642,13 @@ ORDER BY message FOR UPDATE;
 -- name: add_events
 -- Insert events.
 INSERT INTO event (
-    message, occurred_at, type, source, link, machine, verdict, reason, url, network, user_agent, dedupe
+    message, occurred_at, type, source, link, machine, verdict, reason, url, network, user_agent, dedupe, step, bounce,
+    smtp_code, enhanced_code, description, raw
 )
 SELECT * FROM unnest(
     $1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::integer[], $6::boolean[], $7::text[], $8::text[],
-    $9::text[], $10::text[], $11::text[], $12::bytea[]
+    $9::text[], $10::text[], $11::text[], $12::bytea[], $13::text[], $14::text[], $15::text[], $16::text[],
+    $17::text[], $18::bytea[]
 );
 
 -- name: tally_events
@@ -829,7 +894,8 @@ SELECT id FROM submission WHERE key = $1;
 
 -- name: report_events_of_messages
 -- The newest $2 events of each of these messages, oldest first.
-SELECT e.message, e.type, e.source, e.occurred_at, e.url, e.machine, e.reason, e.verdict
+SELECT
+    e.message, e.type, e.source, e.occurred_at, e.url, e.machine, e.reason, e.verdict, e.step, e.bounce, e.smtp_code, e.enhanced_code, e.description
 FROM unnest($1::bigint[]) AS asked (message) CROSS JOIN LATERAL (
     SELECT e.* FROM event e WHERE e.message = asked.message
     ORDER BY e.occurred_at DESC, e.recorded_at DESC, e.id DESC LIMIT $2
@@ -843,7 +909,7 @@ SELECT id FROM message WHERE campaign = $1 LIMIT $2;
 -- name: report_events
 -- Events, newest recorded first, with the message that each tells of; each filter is null or must hold.
 SELECT
-    e.id, e.recorded_at, e.type, e.source, e.occurred_at, e.url, e.machine, e.reason, e.verdict,
+    e.id, e.recorded_at, e.type, e.source, e.occurred_at, e.url, e.machine, e.reason, e.verdict, e.step, e.bounce, e.smtp_code, e.enhanced_code, e.description,
     m.key, m.message_id, m.recipient, c.campaign_id
 FROM event e
 JOIN message m ON m.id = e.message
@@ -858,7 +924,7 @@ ORDER BY e.recorded_at DESC, e.id DESC LIMIT $7;
 -- name: report_events_of
 -- The same for the events of messages $8 alone, message by message: walking back in time to few messages would read all others.
 SELECT
-    e.id, e.recorded_at, e.type, e.source, e.occurred_at, e.url, e.machine, e.reason, e.verdict,
+    e.id, e.recorded_at, e.type, e.source, e.occurred_at, e.url, e.machine, e.reason, e.verdict, e.step, e.bounce, e.smtp_code, e.enhanced_code, e.description,
     m.key, m.message_id, m.recipient, c.campaign_id
 FROM unnest($8::bigint[]) AS asked (message)
 CROSS JOIN LATERAL (SELECT * FROM event WHERE event.message = asked.message OFFSET 0) e
@@ -924,6 +990,18 @@ GROUP BY reason, injected ORDER BY messages DESC, reason NULLS FIRST;
 -- name: report_processes
 -- Which roles are alive, by their leases.
 SELECT role, count(*) AS processes FROM process WHERE lease_until > now() GROUP BY role ORDER BY role;
+
+-- name: report_upstreams
+-- How the living processes find each upstream.
+SELECT
+    u.upstream,
+    count(*) AS processes,
+    count(u.left_since) AS left_by,
+    min(u.left_since) AS left_since,
+    (array_agg(u.reason ORDER BY u.left_since) FILTER (WHERE u.left_since IS NOT NULL))[1] AS reason
+FROM upstream_state u JOIN process p ON p.id = u.process
+WHERE p.lease_until > now()
+GROUP BY u.upstream ORDER BY u.upstream;
 
 -- name: report_unmatched
 -- Parked events, newest first; each filter is null or must hold.
@@ -1097,20 +1175,20 @@ SET recipient = 'erased', sender = word.sender, message_id = word.message_id,
 FROM word JOIN delivery d ON d.message = word.id WHERE m.id = word.id;
 
 -- name: erase_visitors
--- Take from the events of these messages where from, and with what program, somebody came.
-UPDATE event SET network = NULL, user_agent = NULL
-WHERE message = ANY($1::bigint[]) AND (network IS NOT NULL OR user_agent IS NOT NULL);
+-- Take from the events of these messages where from, and with what program, somebody came, and what a provider sent.
+UPDATE event SET network = NULL, user_agent = NULL, raw = NULL
+WHERE message = ANY($1::bigint[]) AND (network IS NOT NULL OR user_agent IS NOT NULL OR raw IS NOT NULL);
 
 -- name: worded_events
 -- The events of these messages that hold words of strangers.
-SELECT recorded_at, id, message, url, reason FROM event
-WHERE message = ANY($1::bigint[]) AND (url IS NOT NULL OR reason IS NOT NULL);
+SELECT recorded_at, id, message, url, reason, description FROM event
+WHERE message = ANY($1::bigint[]) AND (url IS NOT NULL OR reason IS NOT NULL OR description IS NOT NULL);
 
 -- name: reword_events
--- Give events other words.
-UPDATE event e SET url = t.url, reason = t.reason
-FROM unnest($1::timestamptz[], $2::bigint[], $3::bigint[], $4::text[], $5::text[])
-    AS t (recorded_at, id, message, url, reason)
+-- Give events other words; what a provider sent goes as a whole.
+UPDATE event e SET url = t.url, reason = t.reason, description = t.description, raw = NULL
+FROM unnest($1::timestamptz[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+    AS t (recorded_at, id, message, url, reason, description)
 WHERE e.message = t.message AND e.recorded_at = t.recorded_at AND e.id = t.id
 RETURNING e.id;
 
@@ -1130,7 +1208,12 @@ RETURNING b.id;
 
 -- name: drop_parked_of
 -- Let go of parked events that name these keys.
-DELETE FROM parked_event WHERE named = ANY($1::bytea[]) RETURNING id;
+DELETE FROM parked_event
+WHERE named = ANY($1::bytea[]) OR id IN (SELECT parked FROM parked_name WHERE named = ANY($1::bytea[])) RETURNING id;
+
+-- name: drop_parked_to
+-- Let go of parked events that name this recipient.
+DELETE FROM parked_event WHERE recipient_index = $1 RETURNING id;
 
 -- name: drop_parked_naming
 -- Let go of parked events in which an address stands: $1, in octets as `encode` spells them.
@@ -1184,8 +1267,9 @@ WHERE message BETWEEN $1 AND $2 AND reply ~* $3::text RETURNING message;
 
 -- name: events_naming
 -- The events of the messages $1 to $2 that name an address.
-SELECT recorded_at, id, message, url, reason FROM event
-WHERE message BETWEEN $1 AND $2 AND (url ~* $3::text OR reason ~* $3::text);
+SELECT recorded_at, id, message, url, reason, description, raw FROM event
+WHERE message BETWEEN $1 AND $2
+    AND (url ~* $3::text OR reason ~* $3::text OR description ~* $3::text OR encode(raw, 'escape') ~* $4::text);
 
 -- name: bodies_naming
 -- The next $4 bodies behind ($2, $3), and whether one of the spellings $1 of an address stands in them.

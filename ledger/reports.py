@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ledger.ids import MessageKey, key_bytes, key_text
 from ledger.store import Ledger, Record
@@ -78,6 +79,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None
     machine: bool
     reason: str | None
+    #: What only a provider's event has, and then only what it said; `step` is by which id its message was found.
+    step: str | UnsetType = UNSET
+    bounce: str | UnsetType = UNSET
+    smtp_code: str | UnsetType = UNSET
+    enhanced_code: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
 
 
 class ListedEvent(Event, frozen=True, kw_only=True):
@@ -249,10 +256,14 @@ def _listed(row: Record) -> ListedEvent:
     )
 
 
+_PROVIDERS = ("step", "bounce", "smtp_code", "enhanced_code", "description")
+
+
 def _told(row: Record) -> dict[str, Any]:
     # A machine's reason is the evidence against it; an event of a person has one only when its teller gave one.
     reason = row["reason"] or (row["verdict"] if row["machine"] else None)
-    return {**{name: row[name] for name in ("type", "source", "occurred_at", "url", "machine")}, "reason": reason}
+    known = {name: row[name] for name in ("type", "source", "occurred_at", "url", "machine")}
+    return known | {"reason": reason} | {name: row[name] for name in _PROVIDERS if row[name] is not None}
 
 
 def _message(row: Record, told: Sequence[Event]) -> Message:

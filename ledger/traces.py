@@ -19,6 +19,8 @@ ERASED_BYTES = b"erased"
 
 # Neither in the middle of a longer local part (after an escape such as %3C a new word begins), nor of a longer domain.
 _LEFT = r"(?:(?<![A-Za-z0-9._-])|(?<=[%=][0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2}))"
+# The digits of an escaped octet are no letters before it.
+_LEFT_OF_OCTETS = rf"(?:{_LEFT}|(?<=\\[0-7]{{3}}))"
 _RIGHT = r"(?![A-Za-z0-9-]|\.[A-Za-z0-9])"
 _NO_WORD_BEFORE, _NO_WORD_AFTER = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
 
@@ -107,7 +109,8 @@ class Traces:
     def _pattern(self, *, octal: bool) -> str:
         forms = "|".join("".join(_spelt(char, octal=octal) for char in form) for form in self._forms)
         encoded = [re.escape(piece).replace(r"\+", "[+-]").replace("/", "[/_]") for piece in self._encoded]
-        return "|".join((f"{_LEFT}(?:{forms}){_RIGHT}", *encoded))
+        left = _LEFT_OF_OCTETS if octal else _LEFT
+        return "|".join((f"{left}(?:{forms}){_RIGHT}", *encoded))
 
     def _may_stand_in(self, text: str) -> bool:
         low = text.casefold()

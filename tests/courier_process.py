@@ -11,6 +11,7 @@ from courier.deliver import run_deliverer
 from courier.settings import AmsSettings, CourierSettings
 from ledger.processes import register
 from ledger.store import open_ledger
+from tests.mailings import READER
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +35,7 @@ async def main() -> None:
             run_recorder(
                 orders.redis_url,
                 ledger,
+                READER,
                 CourierSettings(batch=orders.batch),
                 orders.ams,
                 process=process,

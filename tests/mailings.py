@@ -11,6 +11,8 @@ import asyncpg
 import msgspec
 
 from courier.settings import AmsSettings
+from courier.sighting import Reader
+from injector.tokens import Keyring
 from ledger.events import EventType, Hit, encode_hit
 
 #: A browser that a person sits before.
@@ -22,6 +24,11 @@ NOON_MS = 1_790_000_000_000
 
 #: A connection of a test's own.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+#: The keys of these tests: of recipients' indexes, and of our links.
+IDENTITY = b"an identity key made up for tests"
+KEYRING = Keyring([b"a signing key made up for tests"])
+READER = Reader(identity=IDENTITY, keyring=KEYRING)
 
 _numbers = itertools.count(1)
 

@@ -5,21 +5,18 @@ Nothing here keeps a whole address: a client is a network of /24 or /48 before a
 
 import ipaddress
 from collections.abc import Sequence
-from functools import lru_cache
 
 import msgspec
 
 from injector.tokens import Claim
 from ledger.events import EventType, Hit
+from ledger.visitors import Address, address_of, network_of, printable
 
 USER_AGENT_CHARS = 512
 PURPOSE_CHARS = 64
 
 # No chain of honest proxies is longer; a client may write as many entries as it likes.
 _MAX_HOPS = 32
-_PREFIX = {4: 24, 6: 48}
-
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,12 +46,12 @@ class Proxies:
 
         From the right, the first hop that is not a trusted proxy: everything left of it is its own invention.
         """
-        if not self._networks or not self._trusts(_address(peer)):
+        if not self._networks or not self._trusts(address_of(peer)):
             return peer
         client = peer
         hops = [hop for line in forwarded[-_MAX_HOPS:] for hop in line[-_MAX_HOPS * 64 :].split(",")]
         for hop in reversed(hops[-_MAX_HOPS:]):
-            address = _address(_without_port(hop.strip()))
+            address = address_of(_without_port(hop.strip()))
             if address is None:
                 return ""
             client = str(address)
@@ -62,7 +59,7 @@ class Proxies:
                 break
         return client
 
-    def _trusts(self, address: _Address | None) -> bool:
+    def _trusts(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._networks)
 
 
@@ -82,32 +79,6 @@ def make_hit(
         user_agent=printable(facts.user_agent, USER_AGENT_CHARS),
         purpose=printable(facts.purpose, PURPOSE_CHARS),
     )
-
-
-@lru_cache(maxsize=4096)
-def network_of(client: str) -> str:
-    """Return the /24 or /48 that *client* is in, `192.0.2.0/24`; empty for what is no address."""
-    address = _address(client)
-    if address is None:
-        return ""
-    return str(ipaddress.ip_network(f"{address}/{_PREFIX[address.version]}", strict=False))
-
-
-def printable(text: str, limit: int) -> str:
-    """Return at most *limit* characters of *text*, without controls, bidi marks and undecodable octets."""
-    if not text.isprintable():
-        text = "".join(character for character in text if character.isprintable())
-    return text[:limit]
-
-
-def _address(text: str) -> _Address | None:
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
 
 
 def _without_port(hop: str) -> str:

@@ -8,6 +8,8 @@ import structlog
 
 from courier.consume import run_recorder
 from courier.deliver import run_deliverer
+from courier.sighting import Reader
+from injector.tokens import Keyring
 from ledger.campaigns import fold_counts, reconcile
 from ledger.processes import forget_the_past, my_turn
 from ledger.store import UNAVAILABLE, Ledger, open_ledger
@@ -41,6 +43,7 @@ async def courier(context: Context) -> None:
                 else:
                     readiness.have(need)
 
+        reader = Reader(identity=context.keys.identity, keyring=Keyring(context.keys.signing))
         retention = Retention(ledger, settings.retention, settings.data_dir / CAPTURE_DIRECTORY)
         async with (
             background(
@@ -55,6 +58,7 @@ async def courier(context: Context) -> None:
                 run_recorder(
                     settings.redis_url,
                     ledger,
+                    reader,
                     settings.courier,
                     settings.ams,
                     process=process,

@@ -1,10 +1,11 @@
 """The courier's chore that lets go of what is old: bodies first, then what events, addresses and answers say.
 
-One process does it for all, in bites, so that nobody waits for it. Without a setting nothing is let go of.
+One process does it for all, in bites, so that nobody waits for it.
 """
 
 import asyncio
 import contextlib
+from collections import Counter as Multiset
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,8 @@ import structlog
 from prometheus_client import Counter
 
 from courier.settings import RetentionSettings
-from ledger import retention
+from ledger import parked, retention
+from ledger.erasure import BATCH
 from ledger.processes import my_turn
 from ledger.retention import BusyError, Recipients
 from ledger.store import UNAVAILABLE, Ledger
@@ -65,6 +67,8 @@ class Retention:
             days: int = getattr(self._settings, kind)
             if days:
                 more |= await self._bites(kind, bite, now - timedelta(days=days))
+        if self._settings.parked_most:
+            more |= await self._bites("parked_most", self._drop_beyond, now)
         return more
 
     async def _bites(
@@ -86,6 +90,12 @@ class Retention:
 
     async def _drop_parked(self, before: datetime) -> tuple[int, bool]:
         return await retention.drop_parked(self._ledger, before)
+
+    async def _drop_beyond(self, _: datetime) -> tuple[int, bool]:
+        gone = await parked.drop_beyond(self._ledger, self._settings.parked_most, BATCH)
+        for source, amount in Multiset(gone).items():
+            log.error("parked_events_dropped", source=source, events=amount, most=self._settings.parked_most)
+        return len(gone), len(gone) == BATCH
 
     async def _erase_addresses(self, before: datetime) -> tuple[int, bool]:
         # One pass goes over several turns: begun anew it would stay behind the first message that has to be left.

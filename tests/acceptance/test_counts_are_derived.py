@@ -18,6 +18,7 @@ from relay.settings import RelaySettings
 from relay.upstream import BeforeDot, Letter, Outcome, Trouble, Verdict
 from tests.conftest import Eventually
 from tests.console import BEARER, Client, console
+from tests.mailings import READER
 from tests.relaying import Relay, relaying, submission
 from tests.rows import Pool, Rows
 
@@ -144,7 +145,7 @@ class Traffic:
     def __init__(self, seed: int, relay: Relay, ledger: Ledger, pool: Pool) -> None:
         self._chance = random.Random(seed)  # noqa: S311 - a scenario, not a secret
         self._relay = relay
-        self._recorder = Recorder(ledger, ams=AmsSettings(url="https://ams.example.com/api"))
+        self._recorder = Recorder(ledger, READER, ams=AmsSettings(url="https://ams.example.com/api"))
         self._pool = pool
         self._seen: list[bytes] = []
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from courier.consume import run_recorder
 from courier.engagement import Event, engagement
-from courier.record import Recorder, sight
+from courier.record import Recorder
 from courier.settings import CourierSettings
 from ledger.engagements import Engagement
 from ledger.events import EventType, Hit, encode_hit
@@ -23,6 +23,7 @@ from tests.mailings import (
     APPLE,
     BROWSER,
     NOON_MS,
+    READER,
     Connection,
     Seeded,
     ams_settings,
@@ -71,13 +72,13 @@ def life_of(message: Seeded) -> list[Hit]:
 
 def defined(hits: list[Hit]) -> Engagement:
     """Return what the pure definition makes of hits on one message."""
-    sightings = [sighting for one in hits if (sighting := sight(encode_hit(one))) is not None]
+    sightings = [sighting for one in hits if (sighting := READER.read(encode_hit(one))) is not None]
     return engagement(
         Event(
-            dedupe=sighting.hit.id,
-            type=sighting.hit.type,
+            dedupe=sighting.id,
+            type=sighting.type,
             source="tracker",
-            machine=sighting.judgement.machine,
+            machine=sighting.machine,
             at=sighting.at,
         )
         for sighting in sightings
@@ -99,7 +100,7 @@ async def test_any_order_and_any_copies_give_the_same(ledger: Ledger, look: Conn
     life = life_of(ann)
     arriving = life + random.choices(life, k=6)
     random.shuffle(arriving)
-    recorder = Recorder(ledger, ams=ams_settings())
+    recorder = Recorder(ledger, READER, ams=ams_settings())
     before = Engagement()
     for count, one in enumerate(arriving, start=1):
         await recorder.record(entries([one]))
@@ -127,7 +128,7 @@ async def test_a_click_alone_is_an_open_but_counts_none(ledger: Ledger, look: Co
     """Who clicks with images off has opened; the number of opens stays what was seen."""
     campaign = await make_campaign(look)
     (ann,) = await seed(look, campaign, "ann@example.net")
-    await Recorder(ledger, ams=ams_settings()).record(entries([hit(ann, EventType.CLICKED)]))
+    await Recorder(ledger, READER, ams=ams_settings()).record(entries([hit(ann, EventType.CLICKED)]))
     row = await recorded(look, ann)
     assert row.first_opened_at == row.first_clicked_at is not None
     assert await counts(look, campaign) == {"unique_opens": 1, "clicks": 1, "unique_clicks": 1}
@@ -152,6 +153,7 @@ async def test_many_lives_through_the_stream_and_three_couriers(
             run_recorder(
                 redis_url,
                 ledger,
+                READER,
                 CourierSettings(batch=7),
                 ams_settings(),
                 process=number,

@@ -24,7 +24,7 @@ from ledger.suppressions import EVERY_SOURCE, Entry
 from ledger.traces import Traces
 from sidecar.standin_ams import StandinAms
 from tests.conftest import Eventually
-from tests.mailings import ams_settings, entries, hit
+from tests.mailings import READER, ams_settings, entries, hit
 from tests.relaying import IDENTITY as RELAY_IDENTITY
 from tests.relaying import Relay, relaying, submission
 from tests.rows import IDENTITY, Pool, Rows
@@ -226,7 +226,7 @@ class TestWhatStays:
         campaign = await rows.campaign(ams_mailing=42)
         hers = await rows.message(ANN, campaign=campaign)
         await forget(ledger)
-        recorder = Recorder(ledger, ams=ams_settings())
+        recorder = Recorder(ledger, READER, ams=ams_settings())
         url = "https://shop.example.com/?e=ann@example.net"
         key = key_bytes(hers.key)
         await recorder.record(

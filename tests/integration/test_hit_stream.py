@@ -16,7 +16,7 @@ from ledger.events import encode_hit
 from ledger.store import Ledger, open_ledger
 from ledger.stream import FIELD, GROUP, STREAM, connect
 from tests.conftest import Eventually
-from tests.mailings import Connection, ams_settings, connected, counts, hit, make_campaign, seed
+from tests.mailings import READER, Connection, ams_settings, connected, counts, hit, make_campaign, seed
 
 
 @pytest_asyncio.fixture
@@ -229,6 +229,7 @@ async def recording(redis_url: str, ledger: Ledger, *, process: int = 1) -> Asyn
         run_recorder(
             redis_url,
             ledger,
+            READER,
             CourierSettings(),
             ams_settings(),
             process=process,

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from courier.engagement import Event, tallies
-from courier.record import Recorder, sight
+from courier.record import Recorder
 from courier.settings import AmsSettings
 from ledger import engagements
 from ledger.engagements import Tally
@@ -19,6 +19,7 @@ from ledger.store import Ledger, open_ledger
 from tests.mailings import (
     APPLE,
     NOON_MS,
+    READER,
     Connection,
     Seeded,
     ams_settings,
@@ -50,7 +51,7 @@ async def look(database_url: str) -> AsyncIterator[Connection]:
 @pytest.fixture
 def recorder(ledger: Ledger) -> Recorder:
     """Return a recorder with AMS switched on."""
-    return Recorder(ledger, ams=ams_settings())
+    return Recorder(ledger, READER, ams=ams_settings())
 
 
 async def row_of(look: Connection, message: Seeded) -> dict[str, object]:
@@ -148,7 +149,7 @@ async def test_two_couriers_with_the_same_messages_end_alike(ledger: Ledger, loo
     async def courier(seed_number: int) -> None:
         mine = list(hits)
         Random(seed_number).shuffle(mine)  # noqa: S311 - a test's order, repeatable
-        recorder = Recorder(ledger, ams=ams_settings())
+        recorder = Recorder(ledger, READER, ams=ams_settings())
         for start in range(0, len(mine), 20):
             await recorder.record(entries(mine[start : start + 20]))
 
@@ -243,7 +244,7 @@ async def test_items_are_queued_for_ams_campaigns_alone(
 ) -> None:
     """Without an endpoint, or for somebody else's campaign, nothing piles up; machines go by the setting."""
     (ann,) = await seed(look, await make_campaign(look, mailing=mailing), "ann@example.net")
-    await Recorder(ledger, ams=settings).record(
+    await Recorder(ledger, READER, ams=settings).record(
         entries([hit(ann), hit(ann, user_agent=APPLE), hit(ann, method="HEAD")])
     )
     assert await urls(look) == expected
@@ -281,11 +282,11 @@ async def test_sql_counts_as_the_definition_does(recorder: Recorder, ledger: Led
                 dedupe=one.id,
                 type=one.type,
                 source="tracker",
-                machine=sighting.judgement.machine,
+                machine=sighting.machine,
                 at=sighting.at,
             )
             for one in hits
-            if one.key == message.key and (sighting := sight(encode_hit(one))) is not None
+            if one.key == message.key and (sighting := READER.read(encode_hit(one))) is not None
         ]
 
         def by_name(tally: Tally) -> tuple[str, bool]:

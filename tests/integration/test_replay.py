@@ -6,7 +6,7 @@ from courier.record import Recorder
 from courier.replay import replay_since
 from ledger.events import EventType
 from ledger.store import open_ledger
-from tests.mailings import APPLE, ams_settings, connected, entries, hit, make_campaign, seed
+from tests.mailings import APPLE, READER, ams_settings, connected, entries, hit, make_campaign, seed
 
 
 async def test_items_are_built_for_a_time_when_ams_was_off(database_url: str) -> None:
@@ -16,7 +16,7 @@ async def test_items_are_built_for_a_time_when_ams_was_off(database_url: str) ->
         (cid,) = await seed(look, await make_campaign(look, "news", mailing=None), "cid@example.net")
         off = ams_settings(url="")
         start = datetime.now(UTC) - timedelta(minutes=1)
-        await Recorder(ledger, ams=off).record(
+        await Recorder(ledger, READER, ams=off).record(
             entries(
                 [
                     hit(ann),

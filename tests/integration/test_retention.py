@@ -18,7 +18,7 @@ from ledger.retention import BusyError
 from ledger.store import Ledger, open_ledger
 from ledger.traces import Traces
 from sidecar.wiring.retention import Retention
-from tests.mailings import ams_settings, entries, hit
+from tests.mailings import READER, ams_settings, entries, hit
 from tests.rows import IDENTITY, Pool, Row, Rows
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -64,7 +64,9 @@ async def drift(ledger: Ledger, campaign: int) -> dict[str, int]:
 
 async def record(ledger: Ledger, *messages: Row, kind: EventType = EventType.OPENED) -> None:
     """Record a hit on each message."""
-    await Recorder(ledger, ams=ams_settings()).record(entries([hit(key_bytes(one.key), kind) for one in messages]))
+    await Recorder(ledger, READER, ams=ams_settings()).record(
+        entries([hit(key_bytes(one.key), kind) for one in messages])
+    )
 
 
 async def age_events(pool: Pool, to: datetime) -> None:
@@ -72,19 +74,23 @@ async def age_events(pool: Pool, to: datetime) -> None:
     await pool.execute("UPDATE event SET recorded_at = $1, occurred_at = $1", to)
 
 
-async def test_by_default_nothing_goes(ledger: Ledger, rows: Rows, pool: Pool, tmp_path: Path) -> None:
-    """However old it is."""
+async def test_by_default_only_what_matched_nothing_goes(
+    ledger: Ledger, rows: Rows, pool: Pool, tmp_path: Path
+) -> None:
+    """However old it is; parked events after thirty days."""
     old = await rows.message(accepted_at=days_ago(4000))
     await rows.event(old, at=days_ago(4000))
     await rows.parked()
     await pool.execute("UPDATE parked_event SET parked_at = $1", days_ago(4000))
     (tmp_path / "a.eml").touch()
     os.utime(tmp_path / "a.eml", (0, 0))
-    assert not Retention(ledger, RetentionSettings(), tmp_path).on
+    assert not Retention(ledger, RetentionSettings(parked=0, parked_most=0), tmp_path).on
+    assert not await turn(ledger, tmp_path, parked=0)
+    assert await pool.fetchval("SELECT count(*) FROM parked_event") == 1
     assert not await turn(ledger, tmp_path)
+    assert await pool.fetchval("SELECT count(*) FROM parked_event") == 0
     assert await recipients(pool) == ["ann@example.net"]
-    for table in ("event", "parked_event"):
-        assert await pool.fetchval(f"SELECT count(*) FROM {table}") == 1  # noqa: S608 - a name of ours
+    assert await pool.fetchval("SELECT count(*) FROM event") == 1
     assert names(tmp_path) == ["a.eml"]
 
 
@@ -95,6 +101,16 @@ async def test_captured_mail(ledger: Ledger, tmp_path: Path) -> None:
         os.utime(tmp_path / name, (days_ago(age).timestamp(),) * 2)
     assert not await turn(ledger, tmp_path, captured=30)
     assert names(tmp_path) == ["young.eml", "young.json"]
+
+
+async def test_of_each_source_the_newest_parked_events_stay(ledger: Ledger, rows: Rows, pool: Pool) -> None:
+    """One provider that sends what nobody knows costs the others nothing."""
+    for _ in range(5):
+        await rows.parked(source="ses")
+    await rows.parked(source="azure")
+    assert not await turn(ledger, parked=0, parked_most=3)
+    left = [(row["id"], row["source"]) for row in await pool.fetch("SELECT id, source FROM parked_event ORDER BY id")]
+    assert left == [(3, "ses"), (4, "ses"), (5, "ses"), (6, "azure")]
 
 
 async def test_parked_events(ledger: Ledger, rows: Rows, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

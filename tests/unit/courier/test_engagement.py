@@ -92,7 +92,7 @@ def test_changes_lead_from_one_row_to_the_next(one: list[Event], other: list[Eve
 @given(event_sets())
 def test_the_definition_goes_by_tallies(events: list[Event]) -> None:
     """Invariant: what the ledger counts in SQL is all that the definition needs."""
-    assert sum_up(tallies(events)) == engagement(events)
+    assert sum_up(tallies(events), injected=True) == engagement(events)
 
 
 def test_no_events_is_the_empty_row() -> None:

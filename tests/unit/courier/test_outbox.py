@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from courier.answer import Accepted, Answer, Refused, Unanswered
-from courier.classify import judge
 from courier.outbox import (
     NO_EMAIL,
     OPEN,
@@ -24,8 +23,8 @@ from courier.outbox import (
     turn,
 )
 from courier.settings import AmsSettings
-from ledger.events import EventType, Hit
-from tests.mailings import APPLE, ams_settings, hit
+from ledger.events import EventType, Hit, encode_hit
+from tests.mailings import APPLE, READER, ams_settings, hit
 
 REFUSAL = Refused(code=-32603, message="Invalid email")
 REASON = "-32603: Invalid email"
@@ -242,7 +241,9 @@ def test_each_kind_of_failure_backs_off_anew() -> None:
 def url_of(one: Hit, **changed: str) -> str | None:
     """Return what AMS hears of a hit."""
     settings: AmsSettings = ams_settings(**changed)
-    return ams_url(one, judge(one), settings)
+    sighting = READER.read(encode_hit(one))
+    assert sighting is not None
+    return ams_url(sighting, settings, injected=True)
 
 
 def test_each_kind_of_hit_has_its_url() -> None:

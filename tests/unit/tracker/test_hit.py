@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from injector.tokens import Claim
 from ledger.events import EventType, Hit, decode_hit, encode_hit
-from tracker.hit import PURPOSE_CHARS, USER_AGENT_CHARS, Facts, Proxies, make_hit, network_of, printable
+from ledger.visitors import network_of, printable
+from tracker.hit import PURPOSE_CHARS, USER_AGENT_CHARS, Facts, Proxies, make_hit
 
 CLAIM = Claim(key=b"k" * 16, link=4, url="https://example.com/as-written")
 NOBODY = Proxies(())
