@@ -159,7 +159,7 @@ def folded_in(present: Mapping[str, str], name: str, fields: Mapping[str, str]) 
     before = present.get(name, "")
     try:
         known = msgspec.json.decode(before) if before.strip() else {}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return before
     if not isinstance(known, dict):
         return before

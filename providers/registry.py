@@ -2,9 +2,21 @@
 
 from types import MappingProxyType
 
+from providers import azure, brevo, mailgun, mailjet, postal, postmark, resend, sendgrid, ses, sparkpost
 from providers.webhook import Provider
 
-_ALL: tuple[Provider, ...] = ()
+_ALL: tuple[Provider, ...] = (
+    azure.PROVIDER,
+    ses.PROVIDER,
+    mailgun.PROVIDER,
+    postal.PROVIDER,
+    sendgrid.PROVIDER,
+    postmark.PROVIDER,
+    brevo.PROVIDER,
+    mailjet.PROVIDER,
+    sparkpost.PROVIDER,
+    resend.PROVIDER,
+)
 
 PROVIDERS = MappingProxyType({one.name: one for one in _ALL})
 
