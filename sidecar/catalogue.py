@@ -57,6 +57,11 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         return get_origin(self.base) is tuple
 
     @property
+    def may_break(self) -> bool:
+        """Whether its value may have several lines, as PEM has."""
+        return bool((self.meta.extra or {}).get("lines"))
+
+    @property
     def is_secret(self) -> bool:
         """Whether its value is never printed; by its name, so that a new secret is one without being listed."""
         return self.section == "keys" or self.key == "token" or self.key.endswith(("api_key", "secret", "password"))
@@ -146,6 +151,10 @@ def read_text(setting: Setting, text: str) -> Any:
     return check(setting, _number(base, text, setting) if base in {int, float} else text)
 
 
+def _one_line(setting: Setting, text: str) -> str:
+    return text.replace("\r", "").replace("\n", "") if setting.may_break else text
+
+
 def _number(kind: type[int | float], text: str, setting: Setting) -> int | float:
     # Python also reads 1_000, other scripts' digits, nan and inf; an operator who wrote those meant something else.
     if not (_INTEGER if kind is int else _NUMBER).match(text):
@@ -160,7 +169,7 @@ def check(setting: Setting, value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"expected {setting.expected()}")
     for text in value if isinstance(value, list) else [value]:
-        if isinstance(text, str) and any(ord(char) < 32 or ord(char) == 127 for char in text):
+        if isinstance(text, str) and any(ord(char) < 32 or ord(char) == 127 for char in _one_line(setting, text)):
             raise ValueError("expected no control character, such as a line end")
     if setting.base is Path:
         if not isinstance(value, str) or not value:

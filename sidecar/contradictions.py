@@ -14,6 +14,7 @@ from ledger.windows import parse_windows
 from sidecar.addresses import Listen, is_host, parse_listen, parse_network, too_wide
 from sidecar.dkim_keys import key_file
 from sidecar.settings import CAPTURE, Settings
+from sidecar.webhook_trust import faults
 
 if TYPE_CHECKING:
     from relay.routes import Route
@@ -52,7 +53,7 @@ def value_at(settings: Settings, path: str) -> str:
 def contradictions(settings: Settings, spell: Spell) -> Iterator[Problem]:
     """Yield every problem that is one whichever role starts."""
     mail_out = (_upstreams, _rates, _dkim, _windows)
-    for check in (_listeners, _networks, _tls, _public_url, *mail_out, _stores, _ams, _names, _times):
+    for check in (_listeners, _networks, _tls, _public_url, *mail_out, _stores, _ams, _webhooks, _names, _times):
         yield from check(settings, spell)
 
 
@@ -145,9 +146,9 @@ def _public_url(settings: Settings, spell: Spell) -> Iterator[Problem]:
 
 def _upstreams(settings: Settings, spell: Spell) -> Iterator[Problem]:
     relay = settings.relay
-    if relay.upstream in {(), (CAPTURE,)} and not relay.routes:
+    if relay.upstream in {(), (CAPTURE,)} and not relay.routes and relay.dsn in {"upstream", "off"}:
         return
-    from relay.routes import Route, parse_route
+    from relay.routes import Route, parse_notices, parse_route
     from relay.upstream_address import UpstreamAddress, parse
 
     stands: list[tuple[str, UpstreamAddress]] = []
@@ -165,6 +166,10 @@ def _upstreams(settings: Settings, spell: Spell) -> Iterator[Problem]:
             yield _one("relay.routes", spell, f"item {number}: {error}")
         else:
             stands += [("relay.routes", upstream) for upstream in routes[-1].upstreams]
+    try:
+        stands += [("relay.dsn", upstream) for upstream in parse_notices(relay.dsn)]
+    except ValueError as error:
+        yield _one("relay.dsn", spell, str(error))
     yield from _mixed(stands, routes, spell)
     for path, upstream in stands:
         yield from _circles(settings, path, upstream, spell)
@@ -229,8 +234,9 @@ def _stores(settings: Settings, spell: Spell) -> Iterator[Problem]:
             if not value:
                 text = f"{spell('database_url')} is set, so {spell(path)} must be too: every machine needs the same"
                 yield Problem(paths=("database_url", path), text=text)
-    if len(set(settings.keys.signing)) < len(settings.keys.signing):
-        yield _one("keys.signing", spell, "the same key stands twice in the list")
+    for path, keys in (("keys.signing", settings.keys.signing), ("keys.addresses", settings.keys.addresses)):
+        if len(set(keys)) < len(keys):
+            yield _one(path, spell, "the same key stands twice in the list")
     if settings.console.token and not _TOKEN.match(settings.console.token):
         yield _one("console.token", spell, "expected printable ASCII without spaces")
 
@@ -248,6 +254,11 @@ def _ams(settings: Settings, spell: Spell) -> Iterator[Problem]:
             "so no campaign could ever be AMS's"
         )
         yield Problem(paths=("ams.url", "ams.headers", "relay.campaign_headers"), text=text)
+
+
+def _webhooks(settings: Settings, spell: Spell) -> Iterator[Problem]:
+    for key, text in faults(settings.webhooks):
+        yield _one(f"webhooks.{key}", spell, text)
 
 
 def _dkim(settings: Settings, spell: Spell) -> Iterator[Problem]:

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from relay.routes import parse_routing
 from sidecar import dkim_keys
 from sidecar.catalogue import Setting, catalogue, sections
 from sidecar.contradictions import Spell
 from sidecar.loading import Loaded
 from sidecar.redaction import redact_url
 from sidecar.settings import Settings, public_url, relay_workers
+from sidecar.webhook_trust import LEAST_SECRET_CHARS, open_webhooks, short_secrets
 
 # Shorter than this, a key could be found by trying.
 _LEAST_KEY_CHARS = 32
@@ -60,12 +62,20 @@ def _notes(loaded: Loaded) -> Iterator[str]:
     yield f"injected URLs begin with {public_url(settings)}"
     yield f"relay processes: {relay_workers(settings)}"
     yield f"PostgreSQL: {_store(settings.database_url)}; Redis: {_store(settings.redis_url)}"
+    yield f"addresses in the ledger: {'encrypted' if settings.keys.addresses else 'kept as they are'}"
     yield f"AMS: {'on' if settings.ams.url else 'off'}"
+    yield f"webhooks: {', '.join(open_webhooks(settings.webhooks)) or 'all closed'}"
     if not settings.relay.upstream:
         yield f"{spell('relay.upstream')} is not set: run and relay do not start without an upstream"
+    relay = settings.relay
+    for address, provider in parse_routing(relay.upstream, relay.routes, relay.dsn).guessed():
+        yield f"upstream {address.name}: profile={provider.name}, by the host's name"
     yield from _dkim_notes(settings, spell)
     for path in _short_keys(settings):
         yield f"{spell(path)}: a key has fewer than {_LEAST_KEY_CHARS} characters and could be found by trying"
+    for key in short_secrets(settings.webhooks):
+        path, least = f"webhooks.{key}", LEAST_SECRET_CHARS
+        yield f"{spell(path)}: a secret has fewer than {least} characters and could be found by trying"
 
 
 def _dkim_notes(settings: Settings, spell: Spell) -> Iterator[str]:
@@ -88,3 +98,5 @@ def _short_keys(settings: Settings) -> Iterator[str]:
         yield "keys.signing"
     if 0 < len(settings.keys.identity) < _LEAST_KEY_CHARS:
         yield "keys.identity"
+    if any(len(key) < _LEAST_KEY_CHARS for key in settings.keys.addresses):
+        yield "keys.addresses"

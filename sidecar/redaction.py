@@ -12,6 +12,7 @@ _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>]*@")
 _SECRET_PARAMETER = re.compile(r"((?:password|passfile|passwd|secret|key|token)=)[^&\s\"'<>]*", re.IGNORECASE)
 _QUERY = re.compile(r"(https?://[^\s?\"'<>]*\?)[^\s\"'<>]+")
 _TRACKED = re.compile(r"(/(?:track/[a-z]+|unsubscribe)/)[^\s\"'<>?]+")
+_WEBHOOK = re.compile(r"(/webhooks/[^\s?\"'<>]*\?)[^\s\"'<>]+")
 _AUTHORIZATION = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
 _NAMED_SECRET = re.compile(
     r"\b((?:api_?key|password|passwd|secret|token)[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;}]+", re.IGNORECASE
@@ -36,6 +37,7 @@ def redact(text: str) -> str:
         text = _QUERY.sub(r"\1[query]", text)
     if "/" in text:
         text = _TRACKED.sub(r"\1[token]", text)
+        text = _WEBHOOK.sub(r"\1[query]", text)
     text = _AUTHORIZATION.sub(r"\1 [secret]", text)
     text = _NAMED_SECRET.sub(r"\1[secret]", text)
     if "@" in text or "%40" in text:

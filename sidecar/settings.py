@@ -15,7 +15,7 @@ from msgspec import Meta
 from courier.settings import AmsSettings, CourierSettings, RetentionSettings
 from relay.settings import RelaySettings
 from sidecar.addresses import parse_listen
-from tracker.settings import TrackerSettings
+from tracker.settings import TrackerSettings, WebhookSettings
 
 if TYPE_CHECKING:
     import injector
@@ -32,7 +32,7 @@ JOURNAL_DIRECTORY = "journal"
 
 
 class KeysSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The secrets that sign links and derive Message-IDs."""
+    """The secrets that sign links, derive Message-IDs and seal addresses."""
 
     signing: Annotated[
         tuple[str, ...],
@@ -48,10 +48,19 @@ class KeysSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "directory. With `DATABASE_URL` set, both keys must be given."
         ),
     ] = ""
+    addresses: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Keys of the addresses in the ledger, newest first: the first encrypts, all decrypt. Empty: "
+            "addresses are kept as they are. Once one was used, no process starts without it; `outrider seal` brings "
+            "older rows to the first key."
+        ),
+    ] = ()
 
     def __repr__(self) -> str:
         """Show how many keys there are, and none of them."""
-        return f"KeysSettings(signing={len(self.signing)}, identity={bool(self.identity)})"
+        counts = f"signing={len(self.signing)}, identity={bool(self.identity)}, addresses={len(self.addresses)}"
+        return f"KeysSettings({counts})"
 
 
 class InjectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,6 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keys: KeysSettings = KeysSettings()
     relay: RelaySettings = RelaySettings()
     tracker: TrackerSettings = TrackerSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     inject: InjectSettings = InjectSettings()
     ams: AmsSettings = AmsSettings()
     courier: CourierSettings = CourierSettings()

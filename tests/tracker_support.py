@@ -15,6 +15,7 @@ from aiohttp import web
 from injector.tokens import Keyring, Purpose
 from ledger.events import EventType, Hit, decode_hit
 from ledger.stream import FIELD, STREAM, connect
+from providers.notice import Notice, decode_notice
 from tracker.app import make_app
 from tracker.health import Health
 from tracker.keep import BufferUnavailableError, HitBuffer
@@ -133,6 +134,7 @@ async def tracking(
     public_url: str = "https://track.example.com",
     header_seconds: float = 10.0,
     secrets: Sequence[bytes] = (SECRET,),
+    routes: Sequence[web.AbstractRouteDef] = (),
 ) -> AsyncIterator[Tracker]:
     """Run a tracker on a free port of loopback."""
     keyring = Keyring(secrets)
@@ -142,6 +144,7 @@ async def tracking(
         settings=settings or TrackerSettings(),
         public_url=public_url,
         health=getattr(buffer, "health", lambda: health or Health(ready=True)),
+        routes=routes,
     )
     runner = await serve(app, "127.0.0.1", 0, header_seconds=header_seconds)
     try:
@@ -254,12 +257,21 @@ def make_hits(count: int) -> list[Hit]:
 
 async def streamed(redis_url: str) -> list[Hit]:
     """Return every hit in the stream, in its order."""
+    return [decode_hit(payload) for payload in await _payloads(redis_url)]
+
+
+async def noticed(redis_url: str) -> list[Notice]:
+    """Return every notice in the stream, in its order."""
+    return [decode_notice(payload) for payload in await _payloads(redis_url)]
+
+
+async def _payloads(redis_url: str) -> list[bytes]:
     client = connect(redis_url)
     try:
         entries: Any = await client.xrange(STREAM)
     finally:
         await client.aclose()
-    return [decode_hit(entry[FIELD.encode()]) for _, entry in entries]
+    return [entry[FIELD.encode()] for _, entry in entries]
 
 
 def journaled(directory: Path) -> list[Hit]:

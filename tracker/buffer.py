@@ -1,4 +1,4 @@
-"""Keep every hit somewhere: in the stream while Redis can be trusted with it, else in the local journal.
+"""Keep every hit and notice somewhere: in the stream while Redis can be trusted with it, else in the local journal.
 
 Redis is trusted while it proves, every second, that it writes what it has to disk and evicts nothing, and until one
 hit could not be appended in time. A visitor therefore waits for a bad Redis once a second at most, and never longer
@@ -7,7 +7,7 @@ than `OUTRIDER_TRACKER__APPEND_WAIT`; the journal moves into the stream as soon 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class SafeBuffer:
         self._trusted = False
         self._doubt = "not asked yet"
         self._lost = False
+        self._refusing = False
         self._journal_bytes = 0
         self._in_stream = {event: HITS.labels(event, "stream") for event in EventType}
         self._in_journal = {event: HITS.labels(event, "journal") for event in EventType}
@@ -63,6 +64,31 @@ class SafeBuffer:
             self._lost = True
             raise
         self._in_journal[hit.type].inc()
+
+    async def append_notices(self, notices: Sequence[bytes]) -> None:
+        """Return once all of *notices*, encoded, are durable; raise `BufferUnavailableError` when they are not.
+
+        Then their provider sends them again: nothing is lost by it, so the tracker stays ready for visitors.
+        """
+        if self._trusted:
+            try:
+                await self._stream.append_notices(notices)
+            except BufferUnavailableError as error:
+                self._distrust(str(error))
+            else:
+                return
+        try:
+            await self._journal.append_notices(notices)
+        except BufferUnavailableError as error:
+            if not self._refusing:
+                log.error("notices_kept_nowhere", redis=self._doubt, journal=str(error))  # noqa: TRY400 - the text is ours
+            self._refusing = True
+            raise
+        self._refusing = False
+
+    def answers(self) -> bool:
+        """Say whether Redis answered when it was last asked, whatever it can be trusted with."""
+        return self._trust is not None
 
     def health(self) -> Health:
         """Say whether hits can be kept, and what is not as it should be."""

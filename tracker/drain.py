@@ -10,11 +10,11 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from tracker.packs import packs
 from tracker.segment import Segment
 
 log = structlog.get_logger()
 
-_BATCH = 500
 # Files that wait for a courier are open: while so many do, the current one goes on and no new ones are begun.
 _MAX_WAITING = 64
 
@@ -27,7 +27,7 @@ class Source(Protocol):
         ...
 
     async def read(self, segment: Segment) -> list[bytes]:
-        """Return the encoded hits of a file."""
+        """Return the encoded hits and notices of a file."""
         ...
 
     async def remove(self, segment: Segment) -> None:
@@ -38,8 +38,8 @@ class Source(Protocol):
 class Sink(Protocol):
     """The stream, as seen from here."""
 
-    async def move(self, hits: Sequence[bytes]) -> str:
-        """Append encoded hits and return the last one's id."""
+    async def move(self, payloads: Sequence[bytes]) -> str:
+        """Append encoded hits and notices, and return the last one's id."""
         ...
 
     async def added(self) -> int:
@@ -94,11 +94,11 @@ class Drain:
             self._moved.clear()
 
     async def _move(self, segment: Segment) -> _Moved | None:
-        hits = await self._source.read(segment)
-        if not hits:
+        entries = await self._source.read(segment)
+        if not entries:
             return None
-        for start in range(0, len(hits), _BATCH):
-            last = await self._sink.move(hits[start : start + _BATCH])
+        for pack in packs(entries):
+            last = await self._sink.move(pack)
         moved = self._moved[segment] = _Moved(last=last, added=await self._sink.added())
-        log.info("journal_drained", hits=len(hits))
+        log.info("journal_drained", entries=len(entries))
         return moved

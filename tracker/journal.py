@@ -1,7 +1,8 @@
-"""The local journal: hits on this machine's disk for as long as Redis cannot be trusted with them.
+"""The local journal: hits and notices on this machine's disk for as long as Redis cannot be trusted with them.
 
 Group commit with one fsync per group, in one thread. Every worker appends to a file of its own; files of workers
-that died are adopted. A record leaves only with its whole file, after the stream has taken every hit in it.
+that died are adopted. A record leaves only with its whole file, after the stream has taken everything in it. Notices
+get no more than a share of the room: their provider sends them again, a visitor comes once.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from ledger.events import Hit, encode_hit
 from ledger.group import GroupCommit
 from tracker.keep import BufferUnavailableError
+from tracker.packs import packs
 from tracker.segment import SUFFIX, Segment, frame, records, sync_directory, used
 
 log = structlog.get_logger()
@@ -38,6 +40,7 @@ DISK_SECONDS = 2.0
 _GROUP = 1000
 # A disk that hangs must not fill the memory with hits that wait for it.
 _MAX_WAITING_BYTES = 16 * 1024 * 1024
+_NOTICES_SHARE = 0.5
 _SEGMENT_BYTES = 8 * 1024 * 1024
 # Less room than this is full: the next group of hits would not fit.
 _ROOM_BYTES = 65536
@@ -68,15 +71,32 @@ class Journal:
 
     async def append(self, hit: Hit) -> None:
         """Return once the disk has *hit*; raise `BufferUnavailableError` when it refuses, is full or too slow."""
-        record = frame(encode_hit(hit))
-        if self._waiting_bytes + len(record) > _MAX_WAITING_BYTES:
-            raise BufferUnavailableError("the disk of the journal is too slow")
-        self._waiting_bytes += len(record)
         try:
             async with asyncio.timeout(DISK_SECONDS):
-                await self._group.add(record)
+                await self._add(frame(encode_hit(hit)), _MAX_WAITING_BYTES)
         except (OSError, JournalFullError) as error:  # OSError: TimeoutError too
             raise BufferUnavailableError("the journal could not be written") from error
+
+    async def append_notices(self, notices: Sequence[bytes]) -> None:
+        """Return once the disk has all of *notices*, encoded; raise `BufferUnavailableError` as `append` does.
+
+        None is longer than `tracker.segment.MAX_PAYLOAD`.
+        """
+        try:
+            async with asyncio.timeout(DISK_SECONDS):
+                octets = sum(len(frame(b"")) + len(notice) for notice in notices)
+                if await self._run(self._used) + self._waiting_bytes + octets > self._max_bytes * _NOTICES_SHARE:
+                    raise BufferUnavailableError("the journal keeps what is left for hits")
+                for pack in packs(notices):
+                    await self._add(b"".join(map(frame, pack)), _MAX_WAITING_BYTES * _NOTICES_SHARE)
+        except (OSError, JournalFullError) as error:
+            raise BufferUnavailableError("the journal could not be written") from error
+
+    async def _add(self, blob: bytes, most_waiting: float) -> None:
+        if self._waiting_bytes + len(blob) > most_waiting:
+            raise BufferUnavailableError("the disk of the journal is too slow")
+        self._waiting_bytes += len(blob)
+        await self._group.add(blob)
 
     async def check(self) -> None:
         """Find out whether a hit could be appended now; raise `BufferUnavailableError` when not."""
@@ -91,11 +111,11 @@ class Journal:
         return await self._run(self._seal)
 
     async def read(self, segment: Segment) -> list[bytes]:
-        """Return the encoded hits of *segment*."""
+        """Return the encoded hits and notices of *segment*."""
         found, torn = await self._run(lambda: records(segment.read()))
         if torn:
             TORN.inc(torn)
-            log.warning("journal_tail_torn", octets=torn, hits=len(found))
+            log.warning("journal_tail_torn", octets=torn, entries=len(found))
         return found
 
     async def remove(self, segment: Segment) -> None:

@@ -21,7 +21,7 @@ _PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
 
 
 class BufferUnavailableError(Exception):
-    """The hit could not be written durably: Redis and the journal's disk are both away, slow or full."""
+    """The hit or the notices could not be written durably: Redis and the journal's disk are both away, slow or full."""
 
 
 class HitBuffer(Protocol):

@@ -15,8 +15,8 @@ from pathlib import Path
 SUFFIX = ".hits"
 
 _HEAD = struct.Struct("<II")
-# Some ten times the longest hit. A greater length is not a length: the file is torn there.
-_MAX_PAYLOAD = 65536
+#: The longest payload, in octets: a notice with all of its raw text. What claims to be longer is a torn file.
+MAX_PAYLOAD = 262_144
 
 # macOS has no fdatasync. Both make the file's new size durable.
 _flush = getattr(os, "fdatasync", os.fsync)
@@ -37,7 +37,7 @@ def records(content: bytes) -> tuple[list[bytes], int]:
     while at + _HEAD.size <= len(content):
         size, checksum = _HEAD.unpack_from(content, at)
         end = at + _HEAD.size + size
-        if not 0 < size <= _MAX_PAYLOAD or end > len(content):
+        if not 0 < size <= MAX_PAYLOAD or end > len(content):
             break
         payload = content[at + _HEAD.size : end]
         if zlib.crc32(payload) == checksum:

@@ -1,4 +1,4 @@
-"""Append hits to the Redis stream in groups, without a timer: what arrives during one write goes into the next.
+"""Append hits and notices to the Redis stream in groups, without a timer: what comes during one write is in the next.
 
 The commands are spelled by hand and their replies read one by one: a client library's command objects would cost more
 than everything else that a hit does. One refused entry never fails its neighbours.
@@ -18,6 +18,7 @@ from ledger.events import Hit, encode_hit
 from ledger.group import GroupCommit
 from ledger.stream import FIELD, GROUP, STREAM, connect
 from tracker.keep import BufferUnavailableError
+from tracker.packs import packs
 
 SECONDS = Histogram(
     "outrider_stream_append_seconds",
@@ -25,7 +26,12 @@ SECONDS = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
 )
 
+#: Seconds that the notices of one request may wait for Redis. No person waits for them, but Postal only five seconds.
+NOTICE_SECONDS = 2.0
+
 _GROUP = 500
+# Packs of notices in one write.
+_NOTICE_GROUP = 16
 _PROOF_SECONDS = 1.0
 _DRAIN_SECONDS = 10.0
 
@@ -46,20 +52,28 @@ class _Waiting(msgspec.Struct, frozen=True):
     deadline: float
 
 
+class _Pack(msgspec.Struct, frozen=True):
+    commands: list[bytes]
+    deadline: float
+
+
 class StreamBuffer:
     """The stream, as one tracker process sees it; `close` it at the end.
 
-    *wait* is the longest that a hit waits for it, in seconds.
+    *wait* is the longest that a hit waits for it, in seconds, *notice_wait* that a request's notices do.
     """
 
-    def __init__(self, redis_url: str, *, wait: float) -> None:
+    def __init__(self, redis_url: str, *, wait: float, notice_wait: float = NOTICE_SECONDS) -> None:
         self._wait = wait
+        self._notice_wait = notice_wait
         self._client = connect(redis_url)
         connect_one: Callable[[], AbstractConnection] = self._client.connection_pool.make_connection
-        # Two connections of our own: a drain must not stand in a visitor's way.
+        # Connections of their own: neither a drain nor a provider's thousands must stand in a visitor's way.
         self._hits = _Pipe(connect_one())
+        self._notices = _Pipe(connect_one())
         self._drain = _Pipe(connect_one())
         self._group: GroupCommit[_Waiting, bool] = GroupCommit(self._write, limit=_GROUP)
+        self._notice_group: GroupCommit[_Pack, bool] = GroupCommit(self._write_notices, limit=_NOTICE_GROUP)
 
     async def append(self, hit: Hit) -> None:
         """Return once Redis has *hit*; raise `BufferUnavailableError` when it refuses or takes longer than *wait*."""
@@ -71,11 +85,25 @@ class StreamBuffer:
         if not accepted:
             raise BufferUnavailableError("Redis refused the entry")
 
-    async def move(self, hits: Sequence[bytes]) -> str:
-        """Append *hits*, encoded, from the journal and return the last one's id; raise `BufferUnavailableError`."""
+    async def append_notices(self, notices: Sequence[bytes]) -> None:
+        """Return once Redis has all of *notices*, encoded; raise `BufferUnavailableError` when it does not in time."""
+        deadline = asyncio.get_running_loop().time() + self._notice_wait
+        accepted = True
+        try:
+            async with asyncio.timeout_at(deadline):
+                for pack in packs(notices):
+                    commands = [_command(notice) for notice in pack]
+                    accepted = accepted and await self._notice_group.add(_Pack(commands, deadline))
+        except _REDIS_TROUBLE as error:
+            raise BufferUnavailableError("Redis is away or slow") from error
+        if not accepted:
+            raise BufferUnavailableError("Redis refused an entry")
+
+    async def move(self, payloads: Sequence[bytes]) -> str:
+        """Append *payloads* from the journal and return the last one's id; raise `BufferUnavailableError`."""
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
-                replies = await self._drain.exchange([_command(hit) for hit in hits])
+                replies = await self._drain.exchange([_command(payload) for payload in payloads])
         except _REDIS_TROUBLE as error:
             raise BufferUnavailableError("Redis is away") from error
         if any(isinstance(reply, ResponseError) for reply in replies):
@@ -123,7 +151,9 @@ class StreamBuffer:
     async def close(self) -> None:
         """Finish the group in flight and disconnect."""
         await self._group.close()
+        await self._notice_group.close()
         await self._hits.close()
+        await self._notices.close()
         await self._drain.close()
         await self._client.aclose()
 
@@ -133,6 +163,14 @@ class StreamBuffer:
             async with asyncio.timeout_at(group[0].deadline):
                 replies = await self._hits.exchange([waiting.command for waiting in group])
         return [not isinstance(reply, ResponseError) for reply in replies]
+
+    async def _write_notices(self, group: Sequence[_Pack]) -> Sequence[bool]:
+        # A pack whose own deadline comes sooner is given up by who waits for it.
+        async with asyncio.timeout_at(max(pack.deadline for pack in group)):
+            replies = await self._notices.exchange([command for pack in group for command in pack.commands])
+        left = iter(replies)
+        refused = [[isinstance(reply, ResponseError) for _, reply in zip(pack.commands, left)] for pack in group]  # noqa: B905 - the packs share the replies
+        return [not any(one) for one in refused]
 
 
 class _Pipe:

@@ -1,22 +1,28 @@
-"""The tracker's process: hits in. It needs Redis or its own disk, and nothing else."""
+"""The tracker's process: hits and providers' events in. It needs Redis or its own disk, and nothing else."""
 
 from contextlib import AsyncExitStack
 
 import structlog
 
 from injector.tokens import Keyring
+from providers.registry import PROVIDERS
 from sidecar.addresses import parse_listen
-from sidecar.settings import JOURNAL_DIRECTORY, public_url
+from sidecar.settings import JOURNAL_DIRECTORY, Settings, public_url
 from sidecar.wiring.presence import Context, alone
 from tracker.app import drain, make_app
-from tracker.buffer import open_buffer
+from tracker.buffer import SafeBuffer, open_buffer
+from tracker.documents import Documents
+from tracker.fetch import HttpsFetcher
 from tracker.listener import serve
+from tracker.once import Once
+from tracker.shared_words import RedisWords
+from tracker.webhook import Webhooks, make_webhooks
 
 log = structlog.get_logger()
 
 
 async def tracker(context: Context) -> None:
-    """Answer hits until told to stop, and keep each before its answer."""
+    """Answer hits and webhooks until told to stop, and keep each before its answer."""
     settings = context.settings
     listen = parse_listen(settings.tracker.listen)
     async with AsyncExitStack() as stack:
@@ -28,6 +34,7 @@ async def tracker(context: Context) -> None:
             settings=settings.tracker,
             public_url=public_url(settings),
             health=buffer.health,
+            routes=_webhooks(stack, settings, buffer).routes,
         )
         readiness = await stack.enter_async_context(alone(context, settings.tracker.admin_listen))
         runner = await serve(app, listen.host, listen.port, reuse_port=True)
@@ -37,3 +44,21 @@ async def tracker(context: Context) -> None:
         await context.stopping.wait()
         readiness.drain()
         drain(app)
+
+
+def _webhooks(stack: AsyncExitStack, settings: Settings, buffer: SafeBuffer) -> Webhooks:
+    """Return the webhooks; *stack* closes what they use, after the listener."""
+    fetcher = HttpsFetcher()
+    words = RedisWords(settings.redis_url)
+    documents = Documents(fetcher)
+    webhooks = make_webhooks(
+        providers=PROVIDERS,
+        trust=settings.webhooks.trust,
+        buffer=buffer,
+        once=Once(words, answers=buffer.answers),
+        documents=documents,
+        public_url=public_url(settings),
+    )
+    for close in (fetcher.close, words.close, documents.close, webhooks.close):
+        stack.push_async_callback(close)
+    return webhooks
