@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 
 from ledger.store import Ledger
+from ledger.upstreams import UpstreamStanding, upstreams
 
 #: Of so many of the newest messages the share of untouched ones is taken.
 UNTOUCHED_SAMPLE = 10_000
@@ -42,6 +43,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Living processes by role.
     processes: dict[str, int]
+    upstreams: tuple[UpstreamStanding, ...]
     #: Messages that wait to be sent.
     queued: int
     #: Age of the oldest of them, in seconds.
@@ -61,6 +63,7 @@ async def standing(ledger: Ledger) -> Standing:
         processes = await session.fetch("report_processes")
     return Standing(
         processes={row["role"]: row["processes"] for row in processes},
+        upstreams=await upstreams(ledger),
         queued=0 if queue is None else queue["waiting"],
         oldest_seconds=0.0 if queue is None else queue["oldest_seconds"] or 0.0,
         ams_pending=0 if outbox is None else outbox["pending"],

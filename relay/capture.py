@@ -7,6 +7,7 @@ both are on the disk, so that what the ledger calls sent can be seen.
 import asyncio
 import os
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -40,7 +41,7 @@ class CaptureUpstream:
         )
         try:
             async with BUDGET.share(letter.size) as share:
-                await asyncio.to_thread(self._write, await share.render(letter.render), envelope)
+                await asyncio.to_thread(self._write, await share.render(partial(letter.render, None)), envelope)
         except OSError as error:
             ATTEMPTS.labels("trouble_disk").inc()
             return Trouble(reason="disk", reply=f"451 4.3.0 {error.strerror or 'disk trouble'}")

@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from ledger.ids import alias_digest
 from ledger.mail import NotOursError, Settlement
 from ledger.store import UNAVAILABLE
-from providers.generic import reply_id
+from providers import generic
 from relay.patience import surely
 from relay.upstream import BeforeDot, Letter, Outcome, Trouble, Verdict
 
@@ -97,7 +97,6 @@ class Forwarder:
 
     async def settle(self, message: int, turn: int, verdict: Verdict) -> None:
         """Record a final verdict; where PostgreSQL does not take it now it is recorded later, and this returns."""
-        named = reply_id(verdict.text) if verdict.accepted else None
         upstream = verdict.upstream or self._upstream.name
         await self._record(
             Settlement(
@@ -106,7 +105,7 @@ class Forwarder:
                 status="sent" if verdict.accepted else "failed",
                 upstream=upstream,
                 reply=str(verdict),
-                alias=None if named is None else alias_digest("upstream", upstream, named),
+                alias=_alias(verdict, upstream),
                 dedupe=secrets.token_bytes(16),
             )
         )
@@ -138,3 +137,17 @@ class Forwarder:
         # The mailer must hear the verdict. The intent mark stands until the result does.
         LATE_RESULTS.inc()
         log.warning("result_not_recorded_yet")
+
+
+def _alias(verdict: Verdict, upstream: str) -> bytes | None:
+    """Return the digest of the id that an upstream gave the message, in its provider's namespace where it has one."""
+    if not verdict.accepted:
+        return None
+    provider = verdict.provider
+    scope, reply_id = (upstream, generic.reply_id) if provider is None else (provider.name, provider.reply_id)
+    try:
+        named = reply_id(verdict.text)
+    except Exception as error:  # noqa: BLE001 - the upstream has decided: an id that is not read loses no verdict
+        log.error("reply_not_read", upstream=upstream, error=type(error).__name__)  # noqa: TRY400 - may hold an id
+        return None
+    return None if named is None else alias_digest("upstream", scope, named)

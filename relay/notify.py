@@ -25,6 +25,12 @@ SOURCE = "dsn"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 
+def is_notice(submission: Submission) -> bool:
+    """Tell whether a submission is one of these notifications."""
+    # A mailer may log in by that name, but always comes from somewhere.
+    return submission.source == SOURCE and not (submission.sender or submission.client)
+
+
 class Notifier:
     """Sends notifications through *acceptor*, which may be set later; none of them where it is none."""
 

@@ -16,6 +16,7 @@ from ledger import ids
 from ledger.ids import key_bytes
 from ledger.mail import MailLedger, Queued
 from ledger.store import UNAVAILABLE
+from providers.webhook import Provider
 from relay import replies, stamp
 from relay.correlate import Busy, Ready, Standing, correlate
 from relay.flight import Flight, fly
@@ -23,6 +24,7 @@ from relay.forward import DOUBTS, Forwarder
 from relay.hands import Hands
 from relay.inject import Profile, UrlMinter
 from relay.intake import Submission
+from relay.notify import is_notice
 from relay.patience import patiently, surely
 from relay.replies import Reply
 from relay.settings import RelaySettings
@@ -202,8 +204,8 @@ class Pipeline:
     def _letter(self, draft: Draft, ready: Ready) -> Letter:
         minter = UrlMinter(self._keyring, draft.profile.options.public_url, key_bytes(ready.addressed.key))
 
-        def content() -> bytes:
-            rendered = stamp.render(draft, ready.addressed, minter, self._signer)
+        def content(provider: Provider | None) -> bytes:
+            rendered = stamp.render(draft, ready.addressed, minter, self._signer, provider)
             if not rendered.injected:
                 NOT_INJECTED.labels(rendered.reason or "nothing_to_inject").inc()
             return rendered.content
@@ -214,6 +216,7 @@ class Pipeline:
             recipient=ready.addressed.recipient,
             smtputf8=draft.submission.smtputf8,
             campaign=draft.campaign.id or "",
+            notice=is_notice(draft.submission),
             size=len(draft.submission.content),
             render=content,
         )

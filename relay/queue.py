@@ -21,6 +21,7 @@ from ledger.store import UNAVAILABLE
 from relay import stamp
 from relay.forward import DOUBTS, Forwarder
 from relay.inject import Profile, UrlMinter, decode_profile
+from relay.notify import is_notice
 from relay.patience import surely
 from relay.settings import RelaySettings
 from relay.stamp import Addressed, Draft
@@ -192,8 +193,9 @@ class Queue:
             recipient=due.recipient,
             smtputf8=draft.submission.smtputf8,
             campaign=draft.campaign.id or "",
+            notice=is_notice(draft.submission),
             size=len(draft.submission.content),
-            render=lambda: stamp.render(draft, addressed, minter, self._signer).content,
+            render=lambda provider: stamp.render(draft, addressed, minter, self._signer, provider).content,
         )
         return await self._forwarder.forward(due.id, due.turn, letter, dotted=dotted)
 

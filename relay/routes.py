@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from providers.webhook import Provider
 from relay.upstream_address import UpstreamAddress, parse
 
 _PATTERN = re.compile(r"\A[A-Za-z0-9._:*-]{1,253}\Z")
@@ -39,9 +40,16 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     general: tuple[UpstreamAddress, ...]
     #: The first match wins.
     routes: tuple[Route, ...] = ()
+    #: The way of our own notifications; none: the general one.
+    notices: tuple[UpstreamAddress, ...] = ()
 
-    def upstreams_for(self, sender: str, campaign: str) -> tuple[UpstreamAddress, ...]:
-        """Return the upstreams of a message by its envelope sender and its campaign (empty: none)."""
+    def upstreams_for(self, sender: str, campaign: str, *, notice: bool = False) -> tuple[UpstreamAddress, ...]:
+        """Return the upstreams of a message by its envelope sender and its campaign (empty: none).
+
+        *notice*: it is a notification of ours.
+        """
+        if notice and self.notices:
+            return self.notices
         domain = sender.rpartition("@")[2].lower()
         for route in self.routes:
             if route.matches(domain, campaign):
@@ -53,6 +61,13 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
         yield from self.general
         for route in self.routes:
             yield from route.upstreams
+        yield from self.notices
+
+    def guessed(self) -> Iterator[tuple[UpstreamAddress, Provider]]:
+        """Yield each upstream whose provider is told by its host's name, with that provider."""
+        for address in dict.fromkeys(self.all_upstreams()):
+            if not address.profile and (provider := address.provider) is not None:
+                yield address, provider
 
 
 def parse_route(text: str) -> Route:
@@ -73,9 +88,18 @@ def parse_route(text: str) -> Route:
             raise ValueError(_EXPECTED)
 
 
-def parse_routing(upstreams: Sequence[str], routes: Sequence[str]) -> Routing:
-    """Return what `relay.upstream` and `relay.routes` say; raise `ValueError` with the first fault."""
-    return Routing(general=_parsed(upstreams), routes=tuple(map(parse_route, routes)))
+def parse_notices(dsn: str) -> tuple[UpstreamAddress, ...]:
+    """Return the upstream that `relay.dsn` names; none where it names no URL. Raise `ValueError` with what is wrong."""
+    if dsn in {"upstream", "off"}:
+        return ()
+    if "://" not in dsn:
+        raise ValueError("expected upstream, off, smtp://host:port or smtps://host:port")
+    return (parse(dsn),)
+
+
+def parse_routing(upstreams: Sequence[str], routes: Sequence[str], dsn: str = "upstream") -> Routing:
+    """Return what `relay.upstream`, `relay.routes` and `relay.dsn` say; raise `ValueError` with the first fault."""
+    return Routing(general=_parsed(upstreams), routes=tuple(map(parse_route, routes)), notices=parse_notices(dsn))
 
 
 def _parsed(urls: Sequence[str]) -> tuple[UpstreamAddress, ...]:

@@ -20,9 +20,10 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         tuple[str, ...],
         Meta(
             description="Where mail goes: "
-            "`smtp://[user:pass@]host:port[?starttls=required|opportunistic|off&rate=50/s]`, `smtps://…`, "
+            "`smtp://[user:pass@]host:port[?starttls=required|opportunistic|off&rate=50/s&profile=ses]`, `smtps://…`, "
             "or `capture` alone (messages are written as `.eml` under the data directory). Of several "
-            "the first that is well takes the mail."
+            "the first that is well takes the mail. `profile` names the provider, or `generic`; unset, it is told by "
+            "the host's name."
         ),
     ] = ()
     routes: Annotated[
@@ -100,10 +101,10 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ),
     ] = (432000, 3600)
     dsn: Annotated[
-        Literal["upstream", "off"],
+        str,
         Meta(
             description="Route of delivery status notifications, sent when a message that was answered 250 fails: "
-            "`upstream` like other mail, `off` none."
+            "`upstream` like other mail, `smtp://…` or `smtps://…` through that server alone, `off` none."
         ),
     ] = "upstream"
     send_window: Annotated[

@@ -14,11 +14,13 @@ import injector
 from injector.dkim import Signer
 from ledger import ids
 from ledger.ids import MessageId, MessageKey
+from providers.webhook import Provider
 from relay.campaign import Campaign, campaign_of
 from relay.inject import Profile, UrlMinter
 from relay.intake import Submission
 from relay.settings import RelaySettings
 from relay.sign import sign_again
+from relay.vendor import vendor_fields
 
 _DOMAIN = re.compile(
     r"\A(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z"
@@ -138,23 +140,27 @@ def unique_recipients(recipients: Iterable[str]) -> list[str]:
     return list(first.values())
 
 
-def render(draft: Draft, addressed: Addressed, minter: UrlMinter, signer: Signer) -> injector.Rendered:
-    """Return the bytes that leave for one recipient; the same every time."""
-    rendered = draft.plan.render(minter, header_edits(draft, addressed))
+def render(
+    draft: Draft, addressed: Addressed, minter: UrlMinter, signer: Signer, provider: Provider | None = None
+) -> injector.Rendered:
+    """Return the bytes that leave for one recipient through *provider*'s upstream; the same every time."""
+    rendered = draft.plan.render(minter, header_edits(draft, addressed, provider))
     if not (domains := draft.plan.resigned_for):
         return rendered
     content = sign_again(rendered.content, domains, signer=signer, pinned=draft.profile.dkim_keys)
     return msgspec.structs.replace(rendered, content=content)
 
 
-def header_edits(draft: Draft, addressed: Addressed) -> injector.HeaderEdits:
+def header_edits(draft: Draft, addressed: Addressed, provider: Provider | None = None) -> injector.HeaderEdits:
     """Return what changes in the header of one recipient's message."""
     # Read from the id itself: settings may have changed since it was given.
     keeps_id = draft.plan.keeps_message_id or addressed.message_id == draft.original_id
+    strip = draft.profile.strip
+    vendor = {} if provider is None else vendor_fields(draft.plan, provider, addressed.key, strip=strip)
     return injector.HeaderEdits(
-        prepend=(received_line(draft, addressed),),
+        prepend=(received_line(draft, addressed), *vendor.values()),
         set_message_id=None if keeps_id else f"<{addressed.message_id}>".encode("ascii", "replace"),
-        remove=("Bcc", "Resent-Bcc", *draft.profile.strip),
+        remove=("Bcc", "Resent-Bcc", *strip, *vendor),
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from prometheus_client import Counter
 
+from providers.webhook import Provider
+
 ATTEMPTS = Counter("outrider_upstream_attempts_total", "Messages offered to an upstream, by outcome.", ["outcome"])
 
 # A 5xx that speaks of us, not of the message (RFC 4954 6): trouble wherever it is said.
@@ -29,8 +31,10 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     campaign: str = ""
     #: Octets of the submitted content, about what rendering gives.
     size: int = 0
-    #: Called in a thread when the letter is large.
-    render: Callable[[], bytes]
+    #: One of our own notifications, which may have a way of their own.
+    notice: bool = False
+    #: Called with the provider whose upstream it leaves through, in a thread when the letter is large.
+    render: Callable[[Provider | None], bytes]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +44,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     #: The name of the upstream that decided, where there are several.
     upstream: str = ""
+    #: Whose upstream that is; none: nobody's we know.
+    provider: Provider | None = None
 
     @property
     def accepted(self) -> bool:

@@ -1,12 +1,19 @@
 """Read where mail goes, as an operator names it in `relay.upstream`. Nothing is resolved or connected here."""
 
 import ipaddress
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
+from providers import registry
+from providers.webhook import Provider
 from relay.rate import Rate, parse_rate
+
+StartTls = Literal["required", "opportunistic", "off"]
+
+#: The profile of an upstream that no provider's file describes.
+GENERIC = "generic"
 
 
 class UpstreamAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,8 +24,15 @@ class UpstreamAddress(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
     user: str = ""
     password: str = ""
-    starttls: Literal["required", "opportunistic", "off"] = "opportunistic"
+    starttls: StartTls = "opportunistic"
     rate: Rate | None = None
+    #: As the operator named it: a provider, `generic`, or empty to tell it by the host's name.
+    profile: str = ""
+
+    @property
+    def provider(self) -> Provider | None:
+        """Whose upstream it is, so that its answers and its header are the provider's; none: nobody's we know."""
+        return registry.PROVIDERS.get(self.profile) if self.profile else registry.provider_of(self.host)
 
     @property
     def account(self) -> tuple[str, int, str]:
@@ -64,22 +78,31 @@ def parse(url: str) -> UpstreamAddress:
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if bool(user) != bool(password):
         raise ValueError("a user needs a password and a password a user; percent-encode special characters in them")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    starttls = options.pop("starttls", "required" if user else "opportunistic")
-    rate = options.pop("rate", None)
-    if options:
-        raise ValueError(f"unknown option {next(iter(options))!r}; known: starttls, rate")
-    if starttls not in {"required", "opportunistic", "off"}:
-        raise ValueError("starttls is required, opportunistic or off")
+    starttls, rate, profile = _options(parts.query, default="required" if user else "opportunistic")
     address = UpstreamAddress(
         scheme="smtps" if parts.scheme == "smtps" else "smtp",
         host=parts.hostname,
         port=port or (465 if parts.scheme == "smtps" else 25),
         user=user,
         password=password,
-        starttls="required" if starttls == "required" else "off" if starttls == "off" else "opportunistic",
-        rate=None if rate is None else parse_rate(rate),
+        starttls=starttls,
+        rate=rate,
+        profile=profile,
     )
     if user and address.scheme == "smtp" and starttls == "off" and not address.loopback:
         raise ValueError("a password leaves in clear text to this machine only: with starttls=off name no user")
     return address
+
+
+def _options(query: str, *, default: StartTls) -> tuple[StartTls, Rate | None, str]:
+    """Return what stands after the `?`: starttls (*default* where it does not), the rate, and the profile's name."""
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    spelt, rate, profile = (options.pop(name, None) for name in ("starttls", "rate", "profile"))
+    if options:
+        raise ValueError(f"unknown option {next(iter(options))!r}; known: starttls, rate, profile")
+    starttls = default if spelt is None else next((one for one in get_args(StartTls) if one == spelt), None)
+    if starttls is None:
+        raise ValueError("starttls is required, opportunistic or off")
+    if profile is not None and profile not in {*registry.PROVIDERS, GENERIC}:
+        raise ValueError(f"unknown profile {profile!r}; known: {', '.join([*sorted(registry.PROVIDERS), GENERIC])}")
+    return starttls, None if rate is None else parse_rate(rate), profile or ""

@@ -6,14 +6,17 @@ before a byte of content leaves.
 
 import asyncio
 from collections.abc import Awaitable
+from functools import partial
 from typing import Protocol
 
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 from prometheus_client import Counter
 
+from providers.webhook import Provider
 from relay.rendering import SMALL, Share, pieces
 from relay.upstream import CLOSING, BeforeDot, Letter, Outcome, Trouble, Verdict, judged
+from relay.upstream_exchange import Exchange, exchange_of
 
 EIGHT_BIT = Counter(
     "outrider_upstream_eight_bit_total", "Messages with 8-bit content, sent as they are, not offered 8BITMIME."
@@ -39,9 +42,14 @@ class Line(Protocol):
         """Open another connection in its place."""
 
 
-async def converse(line: Line, letter: Letter, before_dot: BeforeDot, share: Share) -> Outcome:
-    """Offer *letter* and return what came of it; raise what aiosmtplib raises when the connection fails."""
-    said = await _offer(line, letter, before_dot, share)
+async def converse(
+    line: Line, letter: Letter, before_dot: BeforeDot, share: Share, provider: Provider | None = None
+) -> Outcome:
+    """Offer *letter* and return what came of it; raise what aiosmtplib raises when the connection fails.
+
+    *provider* is whose upstream it is.
+    """
+    said = await _offer(line, letter, before_dot, share, provider)
     # The content has left, and no frame holds it any more.
     share.give_back()
     if isinstance(said, Verdict | Trouble):
@@ -55,35 +63,37 @@ async def converse(line: Line, letter: Letter, before_dot: BeforeDot, share: Sha
 
 
 async def _offer(
-    line: Line, letter: Letter, before_dot: BeforeDot, share: Share
+    line: Line, letter: Letter, before_dot: BeforeDot, share: Share, provider: Provider | None
 ) -> Outcome | Awaitable[aiosmtplib.SMTPResponse]:
     """Offer *letter* up to its final dot; return the reply to come, or what ended it before."""
-    content = await share.render(letter.render)
-    begun = await _begin(line, letter, content)
-    if begun is not None:
-        return begun
-    client = line.client
-    recipient = b"TO:<" + letter.recipient.encode() + b">"
-    reply = await client.execute_command(b"RCPT", recipient, timeout=COMMAND_SECONDS)
+    content = await share.render(partial(letter.render, provider))
+    exchange = await _begin(line, letter, content)
+    if isinstance(exchange, Verdict | Trouble):
+        return exchange
+    reply = await exchange.reply()
     if reply.code >= 300:
+        await exchange.end()
         return judged(reply.code, reply.message)
-    reply = await client.execute_command(b"DATA", timeout=COMMAND_SECONDS)
+    reply = await exchange.reply()
     if reply.code != 354:
+        await exchange.end()
         outcome = judged(reply.code, reply.message)
         # Not one of the three replies that can be a verdict.
         return outcome if isinstance(outcome, Trouble) else Trouble(reason="reply", reply=str(outcome))
     await before_dot()
-    return await _send_content(client, content)
+    return await _send_content(line.client, content)
 
 
-async def _begin(line: Line, letter: Letter, content: bytes) -> Outcome | None:
-    """Say MAIL; on another connection where this one turns out to have been closed while it was idle."""
+async def _begin(line: Line, letter: Letter, content: bytes) -> Outcome | Exchange:
+    """Say MAIL, and return what is to be heard next; on another connection where this one was closed while idle."""
     while True:
         client = line.client
         if (unfit := _unfit(client, letter, len(content))) is not None:
             return unfit
+        commands = [_mail(client, letter, content), b"RCPT TO:<" + letter.recipient.encode() + b">", b"DATA"]
+        exchange = exchange_of(client, commands, seconds=COMMAND_SECONDS)
         try:
-            reply = await client.execute_command(b"MAIL", *_mail(client, letter, content), timeout=COMMAND_SECONDS)
+            reply = await exchange.reply()
         except ConnectionError:
             if not line.reused:
                 raise
@@ -92,8 +102,9 @@ async def _begin(line: Line, letter: Letter, content: bytes) -> Outcome | None:
                 line.dirty = True
                 if not content.isascii() and not client.supports_extension("8bitmime"):
                     EIGHT_BIT.inc()
-                return None
+                return exchange
             if reply.code != CLOSING or not line.reused:
+                await exchange.end()
                 return judged(reply.code, reply.message, to_mail=True)
         # It says nothing about the upstream: many close what has been idle, or has carried its share.
         if (trouble := await line.renew()) is not None:
@@ -112,15 +123,15 @@ def _unfit(client: aiosmtplib.SMTP, letter: Letter, octets: int) -> Verdict | No
     return None
 
 
-def _mail(client: aiosmtplib.SMTP, letter: Letter, content: bytes) -> list[bytes]:
-    words = [b"FROM:<" + letter.sender.encode() + b">"]
+def _mail(client: aiosmtplib.SMTP, letter: Letter, content: bytes) -> bytes:
+    words = [b"MAIL FROM:<" + letter.sender.encode() + b">"]
     if client.supports_extension("size"):
         words.append(b"SIZE=%d" % len(content))
     if client.supports_extension("8bitmime") and not content.isascii():
         words.append(b"BODY=8BITMIME")
     if letter.smtputf8 and client.supports_extension("smtputf8"):
         words.append(b"SMTPUTF8")
-    return words
+    return b" ".join(words)
 
 
 async def _send_content(client: aiosmtplib.SMTP, content: bytes) -> Awaitable[aiosmtplib.SMTPResponse]:

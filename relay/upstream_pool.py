@@ -11,11 +11,12 @@ import time
 from collections.abc import AsyncIterator
 
 import aiosmtplib
+import msgspec
 import structlog
 from prometheus_client import Gauge
 
 from relay.rendering import BUDGET
-from relay.upstream import ATTEMPTS, BeforeDot, Letter, Outcome, Trouble, label_of
+from relay.upstream import ATTEMPTS, BeforeDot, Letter, Outcome, Trouble, Verdict, label_of
 from relay.upstream_address import UpstreamAddress
 from relay.upstream_connection import Connector
 from relay.upstream_conversation import COMMAND_SECONDS, converse
@@ -101,6 +102,7 @@ class SmtpUpstream:
         connector: Connector | None = None,
     ) -> None:
         self._address = address
+        self._provider = address.provider
         self._connector = connector or Connector(address, hostname=hostname, tls=tls)
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[PooledLine] = []
@@ -119,6 +121,7 @@ class SmtpUpstream:
     async def send(self, letter: Letter, before_dot: BeforeDot) -> Outcome:
         """Offer *letter*; *before_dot* is awaited after the upstream said 354 and before a byte of content leaves."""
         doubtful = False
+        provider = self._provider
 
         async def mark() -> None:
             nonlocal doubtful
@@ -129,7 +132,7 @@ class SmtpUpstream:
         try:
             # Its room first: a large letter that waits for some keeps no connection from the others.
             async with BUDGET.share(letter.size) as share, self._line() as line:
-                outcome = line if isinstance(line, Trouble) else await converse(line, letter, mark, share)
+                outcome = line if isinstance(line, Trouble) else await converse(line, letter, mark, share, provider)
         except aiosmtplib.SMTPResponseException as error:
             outcome = Trouble(reason="reply", reply=f"{error.code} {error.message}", doubtful=doubtful, unwell=True)
         except (aiosmtplib.SMTPTimeoutError, TimeoutError):
@@ -139,7 +142,7 @@ class SmtpUpstream:
         except (aiosmtplib.SMTPException, OSError):
             outcome = Trouble(reason="lost", doubtful=doubtful, unwell=True)
         ATTEMPTS.labels(label_of(outcome)).inc()
-        return outcome
+        return msgspec.structs.replace(outcome, provider=provider) if isinstance(outcome, Verdict) else outcome
 
     async def close(self) -> None:
         """Say QUIT on every idle connection, and wait until each is closed."""

@@ -7,6 +7,7 @@ decides: a copy at a second upstream is never made in the same try.
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Protocol
 
 import msgspec
@@ -14,6 +15,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from ledger.ids import alias_digest
+from ledger.upstreams import UpstreamState
 from relay.circuit import Circuit, Permit
 from relay.rate import Limit, Rate, Turn
 from relay.routes import Routing
@@ -60,6 +62,9 @@ class _Member(msgspec.Struct, kw_only=True):
     address: UpstreamAddress
     upstream: Upstream
     circuit: Circuit
+    #: While its circuit is open: since when, and why.
+    left_since: datetime | None = None
+    reason: str | None = None
 
     @property
     def name(self) -> str:
@@ -104,6 +109,16 @@ class Upstreams:
         """The name of the first general upstream."""
         return self._routing.general[0].name
 
+    def states(self) -> list[UpstreamState]:
+        """Return how each upstream is found, by name; of two users of one server the one in trouble stands for both."""
+        worst: dict[str, _Member] = {}
+        for member in self._members.values():
+            if member.left_since is not None or member.name not in worst:
+                worst[member.name] = member
+        return [
+            UpstreamState(upstream=name, left_since=one.left_since, reason=one.reason) for name, one in worst.items()
+        ]
+
     def room(self, wanted: int) -> int:
         """Return how many of *wanted* messages may be offered now: while all circuits are open, a few to find out."""
         circuits = [member.circuit for member in self._members.values()]
@@ -120,7 +135,8 @@ class Upstreams:
             await before_dot()
             marked = True
 
-        members = [self._members[one] for one in self._routing.upstreams_for(letter.sender, letter.campaign)]
+        way = self._routing.upstreams_for(letter.sender, letter.campaign, notice=letter.notice)
+        members = [self._members[one] for one in way]
         limits = self._domain_limits(letter.recipient)
         last: Trouble | None = None
         for member in members:
@@ -180,6 +196,7 @@ class Upstreams:
             self._failed(member, permit, outcome)
         elif member.circuit.succeed(permit):
             log.info("upstream_circuit_closed", upstream=member.name)
+            member.left_since = member.reason = None
             self._show(member)
         return msgspec.structs.replace(outcome, upstream=member.name)
 
@@ -192,6 +209,7 @@ class Upstreams:
         if kind == "auth":
             # The operator's to mend: nothing gets better by itself, and no mailer is told.
             log.error("upstream_rejects_us", upstream=member.name, code=code)
+        member.left_since, member.reason = datetime.now(UTC), f"{kind} {code}".strip()
         log.warning("upstream_circuit_opened", upstream=member.name, kind=kind, code=code, pause=member.circuit.pause)
         self._show(member)
 

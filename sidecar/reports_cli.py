@@ -16,12 +16,14 @@ from ledger.campaigns import Campaign, CampaignRow
 from ledger.ids import MessageKey, key_bytes, recipient_index
 from ledger.reports import DeliveryStatus, ExportFilter, Message, MessageFilter
 from ledger.standing import Share, Standing
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
+from ledger.upstreams import UpstreamStanding
 from sidecar.answers import one_campaign, row_position, say, say_json
 from sidecar.cursors import cursor_text
 from sidecar.export import export_csv
 from sidecar.failures import CommandError
 from sidecar.keys import load_keys
+from sidecar.reach import opened
 from sidecar.settings import Settings
 from sidecar.tables import table
 
@@ -33,7 +35,7 @@ _PAGE = 500
 
 async def status(settings: Settings, given: argparse.Namespace) -> int:
     """Show one campaign, or the whole: who runs, what waits, the newest campaigns."""
-    async with open_ledger(settings.database_url, connections=2) as ledger:
+    async with opened(settings) as ledger:
         if given.campaign is not None:
             row = await one_campaign(ledger, given.campaign, given.source)
             tracking = await whole.tracking(ledger, row.id)
@@ -58,7 +60,7 @@ async def status(settings: Settings, given: argparse.Namespace) -> int:
 async def messages(settings: Settings, given: argparse.Namespace) -> int:
     """List messages, newest first."""
     identity_key = load_keys(settings).identity
-    async with open_ledger(settings.database_url, connections=2) as ledger:
+    async with opened(settings) as ledger:
         wanted = MessageFilter(
             campaign=None if given.campaign is None else (await one_campaign(ledger, given.campaign, given.source)).id,
             source=given.source,
@@ -79,7 +81,7 @@ async def messages(settings: Settings, given: argparse.Namespace) -> int:
 
 async def export(settings: Settings, given: argparse.Namespace) -> int:
     """Write messages as CSV to standard output."""
-    async with open_ledger(settings.database_url, connections=2) as ledger:
+    async with opened(settings) as ledger:
         wanted = MessageFilter(
             campaign=None if given.campaign is None else (await one_campaign(ledger, given.campaign, given.source)).id,
             source=given.source,
@@ -94,7 +96,7 @@ async def export(settings: Settings, given: argparse.Namespace) -> int:
 async def sync_counts(settings: Settings, given: argparse.Namespace) -> int:
     """Recount one campaign or all, and say what was wrong."""
     corrected: list[tuple[Campaign, dict[str, int]]] = []
-    async with open_ledger(settings.database_url, connections=2) as ledger:
+    async with opened(settings) as ledger:
         for row in await _campaigns(ledger, given.campaign, given.source):
             recounts = await campaigns.sync_counts(ledger, row.id)
             corrected.append((row.campaign, {recount.counter: recount.drift for recount in recounts}))
@@ -118,7 +120,7 @@ async def sync_counts(settings: Settings, given: argparse.Namespace) -> int:
 
 async def unmatched(settings: Settings, given: argparse.Namespace) -> int:
     """List parked events, newest first, with their reason."""
-    async with open_ledger(settings.database_url, connections=2) as ledger:
+    async with opened(settings) as ledger:
         counts = await whole.unmatched_counts(ledger)
         parked = await whole.unmatched(ledger, limit=given.limit)
     if given.json:
@@ -135,7 +137,7 @@ async def unmatched(settings: Settings, given: argparse.Namespace) -> int:
 
 async def replay(settings: Settings, given: argparse.Namespace) -> int:
     """Let parked items go to AMS again, or build the items of a time when AMS was off."""
-    async with open_ledger(settings.database_url, connections=2) as ledger:
+    async with opened(settings) as ledger:
         if given.since is not None:
             queued = await replay_since(ledger, given.since, settings.ams)
         else:
@@ -233,11 +235,19 @@ def _standing_lines(standing: Standing) -> list[str]:
     parked = sum(count.events for count in standing.unmatched)
     return [
         f"running: {running or 'nothing'}",
+        *map(_upstream_line, standing.upstreams),
         f"queue: {standing.queued} waiting{waiting}",
         f"AMS: {standing.ams_pending} pending, {standing.ams_parked} parked",
         f"unmatched events: {parked}",
         _tracking_line(standing.tracking),
     ]
+
+
+def _upstream_line(one: UpstreamStanding) -> str:
+    if one.left_since is None:
+        return f"upstream {one.upstream}: mail is offered"
+    by = "" if one.left_by == one.processes else f", by {one.left_by} of {one.processes} processes"
+    return f"upstream {one.upstream}: left alone since {one.left_since:%Y-%m-%d %H:%M:%S %Z}{by} ({one.reason})"
 
 
 def _tracking_line(tracking: Sequence[Share]) -> str:

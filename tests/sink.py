@@ -40,6 +40,10 @@ class Sink:
         self.dotted: list[str] = []
         #: Awaited with a recipient before it is answered, and again with its content after the final dot.
         self.witness: Callable[[str, bytes | None], Awaitable[None]] | None = None
+        #: It says 354 also when there is no recipient, and takes a recipient without a sender.
+        self.careless = False
+        #: How often a content was taken for nobody.
+        self.for_nobody = 0
         self.extensions = ["SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
         self.tls: ssl.SSLContext | None = None
         self.auth = "235 2.7.0 Ok"
@@ -63,7 +67,7 @@ class Sink:
         def say(line: str) -> None:
             writer.write(line.encode() + b"\r\n")
 
-        sender = recipient = ""
+        sender, recipient = None, ""
         if "CONNECT" in self.silent:
             await reader.read()
         if not self.banner:
@@ -96,10 +100,13 @@ class Sink:
                         self.commands.append((await reader.readline()).decode().strip())
                 say(self.auth)
             elif verb.startswith("MAIL"):
-                sender = line[line.index("<") + 1 : line.index(">")]
+                sender, recipient = line[line.index("<") + 1 : line.index(">")], ""
                 if not (answer := self.mail(sender)):
                     return
                 say(answer)
+                sender = sender if answer.startswith("2") else None
+            elif verb.startswith("RCPT") and sender is None and not self.careless:
+                say("503 5.5.1 MAIL first")
             elif verb.startswith("RCPT"):
                 recipient = line[line.index("<") + 1 : line.rindex(">")]
                 if self.witness is not None:
@@ -107,6 +114,9 @@ class Sink:
                 if not (answer := self.rcpt(recipient)):
                     return
                 say(answer)
+                recipient = recipient if answer.startswith("2") else ""
+            elif verb == "DATA" and not recipient and not self.careless:
+                say("554 5.5.1 No valid recipients")
             elif verb == "DATA":
                 if not self.content:
                     return
@@ -114,7 +124,12 @@ class Sink:
                 await writer.drain()
                 if not self.content.startswith("3"):
                     continue
-                raw = (await reader.readuntil(b"\r\n.\r\n"))[:-3]
+                raw = await _content(reader)
+                if not recipient:
+                    self.for_nobody += 1
+                    say("250 2.0.0 Ok, thrown away")
+                    await writer.drain()
+                    continue
                 self.dotted.append(recipient)
                 self.dots.release()
                 if self.gate is not None:
@@ -130,7 +145,7 @@ class Sink:
                 if not answer:
                     return
                 if answer.startswith("2"):
-                    self.kept.append(Kept(sender=sender, recipient=recipient, content=content))
+                    self.kept.append(Kept(sender=sender or "", recipient=recipient, content=content))
                 say(answer)
             elif verb == "QUIT":
                 say("221 2.0.0 Bye")
@@ -158,3 +173,14 @@ class Sink:
             server.close()
             await self.close()
             await server.wait_closed()
+
+
+async def _content(reader: asyncio.StreamReader) -> bytes:
+    """Read what follows a 354, without the final dot."""
+    first = await reader.readline()
+    if first == b".\r\n":
+        return b""
+    rest = bytearray(first)
+    while not rest.endswith(b"\r\n.\r\n"):
+        rest += await reader.readuntil(b".\r\n")
+    return bytes(rest[:-3])

@@ -15,6 +15,7 @@ from ledger.events import EventType
 from ledger.ids import MessageKey
 from ledger.reports import DeliveryStatus, EventFilter, ExportFilter, MessageFilter
 from ledger.store import Ledger
+from ledger.upstreams import upstreams
 from ledger.windows import Window
 from sidecar.console.asked import Asked, ProblemError, json_body, not_found
 from sidecar.cursors import EVENT_CURSOR, ROW_CURSOR, cursor_text
@@ -60,6 +61,7 @@ class Api:
             web.get("/api/messages/{message:.+}", self.show_message),
             web.get("/api/events", self.list_events),
             web.get("/api/export.csv", self.export),
+            web.get("/api/upstreams", self.list_upstreams),
         ]
 
     async def list_campaigns(self, request: web.Request) -> web.Response:
@@ -160,6 +162,11 @@ class Api:
         )
         page = await reports.events(self._ledger, wanted, limit=limit, before=before)
         return answer({"events": page.events, "next": cursor_text(page.next)})
+
+    async def list_upstreams(self, request: web.Request) -> web.Response:
+        """Answer `{"upstreams": […], "next": null}`: to which of them mail is offered, and why not."""
+        Asked(request, ())
+        return answer({"upstreams": await upstreams(self._ledger), "next": None})
 
     async def export(self, request: web.Request) -> web.StreamResponse:
         """Answer messages as CSV, streamed."""

@@ -16,6 +16,7 @@ from ledger.campaigns import apply_windows
 from ledger.mail import MailLedger
 from ledger.processes import my_turn
 from ledger.store import UNAVAILABLE, Ledger, open_ledger
+from ledger.upstreams import UpstreamState, note_upstreams
 from ledger.waiting import within
 from ledger.windows import Window, parse_windows
 from relay.forward import DOUBTS, Forwarder
@@ -77,7 +78,7 @@ async def relay(context: Context) -> None:
         dkim_keys=signer.names,
     )
     async with AsyncExitStack() as stack:
-        ledger = await stack.enter_async_context(open_ledger(settings.database_url, connections=12))
+        ledger = await stack.enter_async_context(open_ledger(settings.database_url, connections=12, sealer=keys.sealer))
         process = await stack.enter_async_context(present(ledger, "relay"))
         mail = MailLedger(ledger, process, all_sources=own.suppress_scope == "all", windows=windows)
         await mail.remember_profile(profile.digest, profile.encode())
@@ -110,7 +111,15 @@ async def relay(context: Context) -> None:
         )
         if own.dsn != "off":
             notifier.acceptor = pipeline
-        chores = Chores(ledger, mail, room, queue, windows, in_hand=lambda: pipeline.in_hand | queue.in_hand)
+        chores = Chores(
+            ledger,
+            mail,
+            room,
+            queue,
+            windows,
+            in_hand=lambda: pipeline.in_hand | queue.in_hand,
+            states=where.states if isinstance(where, Upstreams) else list,
+        )
         readiness = await stack.enter_async_context(alone(context, own.admin_listen, "postgresql"))
         front = await front_door.opened(pipeline, settings, name, mail, keys.identity)
         on_hangup(lambda: front_door.reload(front, own))
@@ -131,7 +140,7 @@ async def relay(context: Context) -> None:
 
 
 class Chores:
-    """What a relay does beside mail: take over, find orphans, free what nobody needs, look at the queue."""
+    """What a relay does beside mail: take over, find orphans, free what nobody needs, say how it all stands."""
 
     def __init__(
         self,
@@ -142,6 +151,7 @@ class Chores:
         windows: Sequence[Window],
         *,
         in_hand: Callable[[], set[int]],
+        states: Callable[[], Sequence[UpstreamState]],
     ) -> None:
         self._ledger = ledger
         self._mail = mail
@@ -149,6 +159,7 @@ class Chores:
         self._queue = queue
         self._windows = windows
         self._in_hand = in_hand
+        self._states = states
         self._suspects: set[tuple[int, int]] = set()
 
     async def run(self, readiness: Readiness) -> None:
@@ -172,6 +183,7 @@ class Chores:
         if trusted and await self._is_our_turn("take_over"):
             await self._take_over()
         await self._find_orphans()
+        await note_upstreams(self._ledger, self._mail.process, self._states())
         if await self._is_our_turn("queue"):
             await apply_windows(self._ledger, self._windows, datetime.now(UTC))
             await self._mail.free_bodies()

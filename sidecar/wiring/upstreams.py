@@ -2,12 +2,16 @@
 
 import functools
 
+import structlog
+
 from relay.capture import CaptureUpstream
 from relay.rate import parse_domain_rate
 from relay.routes import parse_routing
 from relay.upstream_pool import SmtpUpstream
 from relay.upstreams import Rates, Upstreams
 from sidecar.settings import CAPTURE, CAPTURE_DIRECTORY, Settings
+
+log = structlog.get_logger()
 
 # Of the time that a mailer waits for a verdict: for a message's turn under a rate. The rest is the upstream's.
 _RATE_SHARE = 0.5
@@ -18,7 +22,10 @@ def upstream_of(settings: Settings, hostname: str) -> Upstreams | CaptureUpstrea
     own = settings.relay
     if own.upstream == (CAPTURE,):
         return CaptureUpstream(settings.data_dir / CAPTURE_DIRECTORY)
-    routing = parse_routing(own.upstream, own.routes)
+    routing = parse_routing(own.upstream, own.routes, own.dsn)
+    for address, provider in routing.guessed():
+        # An operator may know better.
+        log.info("upstream_profile_guessed", upstream=address.name, profile=provider.name)
     limited = own.domain_rate or any(upstream.rate is not None for upstream in routing.all_upstreams())
     return Upstreams(
         routing,

@@ -22,7 +22,7 @@ CONTENT = b"Subject: x\r\n\r\n.leading dot\r\n..two\r\n\xd0\x9f\r\n"
 
 def letter(content: bytes = CONTENT, *, sender: str = "a@example.com", recipient: str = "b@example.net") -> Letter:
     """Return a letter of these bytes."""
-    return Letter(key="a" * 26, sender=sender, recipient=recipient, smtputf8=False, render=lambda: content)
+    return Letter(key="a" * 26, sender=sender, recipient=recipient, smtputf8=False, render=lambda _: content)
 
 
 async def _nothing() -> None:
@@ -106,13 +106,15 @@ async def test_a_failed_mark_sends_nothing(kind: str, tmp_path: Path) -> None:
         ("dot", "", Trouble(reason="lost", doubtful=True, unwell=True)),
     ],
 )
-async def test_what_is_a_verdict(where: str, answer: str, expected: Verdict | Trouble) -> None:
+@pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "at once"])
+async def test_what_is_a_verdict(where: str, answer: str, expected: Verdict | Trouble, *, at_once: bool) -> None:
     """A 5xx about the message is a verdict; one about us, every 4xx and a lost connection is trouble.
 
     Only what is the upstream's own trouble is a reason to try another; only a dot without an answer is a doubt.
     """
     async with Sink().listening() as sink:
         upstream = SmtpUpstream(parse(f"smtp://127.0.0.1:{sink.port}"), hostname="relay.example.com")
+        sink.extensions += ["PIPELINING"] * at_once
         setattr(sink, where, answer if where in {"banner", "content"} else lambda _: answer)
         assert await upstream.send(letter(), _nothing) == expected
         await upstream.close()
@@ -141,11 +143,15 @@ async def test_silence_ends_at_the_deadline(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
-async def test_a_command_without_an_answer_is_trouble(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "at once"])
+async def test_a_command_without_an_answer_is_trouble(
+    verb: str, monkeypatch: pytest.MonkeyPatch, *, at_once: bool
+) -> None:
     """Silence in a conversation; its connection is not used again."""
     monkeypatch.setattr(upstream_conversation, "COMMAND_SECONDS", 0.2)
     async with Sink().listening() as sink:
         upstream = SmtpUpstream(parse(f"smtp://127.0.0.1:{sink.port}"), hostname="relay.example.com")
+        sink.extensions += ["PIPELINING"] * at_once
         sink.silent = {verb}
         assert await upstream.send(letter(), _nothing) == Trouble(reason="timeout", unwell=True)
         sink.silent = set()

@@ -9,7 +9,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from ledger import ids
+from ledger import ids, processes
+from ledger.store import open_ledger
+from ledger.upstreams import UpstreamState, note_upstreams
 from tests.console import BEARER, Client, console, get
 from tests.rows import IDENTITY, NOON, Pool, Row, Rows
 
@@ -39,6 +41,23 @@ async def client(database_url: str) -> AsyncIterator[Client]:
 def rows(pool: Pool) -> Rows:
     """Return builders into that ledger."""
     return Rows(pool)
+
+
+async def test_upstreams(client: Client, database_url: str) -> None:
+    """Which of them get mail, and why the others do not."""
+    assert await get(client, "/api/upstreams") == {"upstreams": [], "next": None}
+    async with open_ledger(database_url) as ledger:
+        process = await processes.register(ledger, "relay")
+        state = UpstreamState(upstream="mail.example.com:587", left_since=NOON, reason="connect")
+        await note_upstreams(ledger, process, [state])
+    (found,) = (await get(client, "/api/upstreams"))["upstreams"]
+    assert found == {
+        "upstream": "mail.example.com:587",
+        "processes": 1,
+        "left_by": 1,
+        "left_since": NOON.isoformat().replace("+00:00", "Z"),
+        "reason": "connect",
+    }
 
 
 class TestMessages:

@@ -61,7 +61,7 @@ class Mails:
             """Mark nothing."""
 
         letter = Letter(
-            key=named, sender="news@example.com", recipient=recipient, smtputf8=False, render=lambda: content
+            key=named, sender="news@example.com", recipient=recipient, smtputf8=False, render=lambda _: content
         )
         await self._upstream.send(letter, before_dot)
         return named

@@ -35,7 +35,14 @@ async def _nothing() -> None:
 
 def letter(render: Callable[[], bytes], size: int, key: str = "a" * 26) -> Letter:
     """Return a letter of *size* octets."""
-    return Letter(key=key, sender="a@example.com", recipient="b@example.net", smtputf8=False, size=size, render=render)
+    return Letter(
+        key=key,
+        sender="a@example.com",
+        recipient="b@example.net",
+        smtputf8=False,
+        size=size,
+        render=lambda _: render(),
+    )
 
 
 def large_mail(size: int) -> bytes:

@@ -102,7 +102,7 @@ async def test_a_taken_over_message_does_not_leave_from_here(database_url: str) 
         with pytest.raises(NotOursError):
             await relay.mail.mark_dot(due.id, due.turn)
         letter = Letter(
-            key=due.key, sender="a@example.com", recipient=due.recipient, smtputf8=False, render=lambda: b"x\r\n"
+            key=due.key, sender="a@example.com", recipient=due.recipient, smtputf8=False, render=lambda _: b"x\r\n"
         )
         outcome = await relay.forwarder.forward(due.id, due.turn, letter, dotted=lambda: None)
         assert outcome == Trouble(reason="taken_over")

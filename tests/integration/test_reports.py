@@ -13,6 +13,7 @@ from courier.settings import AmsSettings
 from ledger import ids, processes
 from ledger.campaigns import fold_counts
 from ledger.store import open_ledger
+from ledger.upstreams import UpstreamState, note_upstreams
 from sidecar import reports_cli
 from sidecar.cli_parser import parser
 from sidecar.failures import CommandError
@@ -94,6 +95,26 @@ class TestStatus:
         assert whole["queued"] == 2
         assert whole["unmatched"] == [{"source": "tracker", "reason": "unknown_key", "events": 1}]
         assert {"injected": False, "reason": "dkim_signed", "messages": 1} in whole["tracking"]
+
+    async def test_upstreams(self, operator: Operator, database_url: str) -> None:
+        one, two = "one.example.com:587", "two.example.com:587"
+        async with open_ledger(database_url) as ledger:
+            for left in (NOON, None):
+                process = await processes.register(ledger, "relay")
+                states = [
+                    UpstreamState(upstream=one, left_since=left, reason="auth 535" if left else None),
+                    UpstreamState(upstream=two),
+                ]
+                await note_upstreams(ledger, process, states)
+        assert (await operator.types("status")).splitlines()[1:3] == [
+            f"upstream {one}: left alone since {NOON:%Y-%m-%d %H:%M:%S} UTC, by 1 of 2 processes (auth 535)",
+            f"upstream {two}: mail is offered",
+        ]
+        found = (await operator.reads("status"))["upstreams"]
+        assert [(it["upstream"], it["processes"], it["left_by"], it["reason"]) for it in found] == [
+            (one, 2, 1, "auth 535"),
+            (two, 2, 0, None),
+        ]
 
     async def test_one_campaign(self, operator: Operator, rows: Rows) -> None:
         await rows.campaign("42", source="shop")

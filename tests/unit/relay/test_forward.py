@@ -3,11 +3,16 @@
 import asyncio
 
 import asyncpg
+import msgspec
 import pytest
+from structlog.testing import capture_logs
 
+from ledger.ids import alias_digest
 from ledger.mail import Settlement
+from providers.webhook import Provider
 from relay.forward import Forwarder
 from relay.upstream import BeforeDot, Letter, Outcome, Verdict
+from tests.vendors import TAGS
 
 LETTER = Letter(
     key="k" * 26,
@@ -15,20 +20,23 @@ LETTER = Letter(
     recipient="ann@example.net",
     smtputf8=False,
     size=2,
-    render=lambda: b"\r\n",
+    render=lambda _: b"\r\n",
 )
 
 
 class Accepting:
-    """An upstream that takes everything."""
+    """An upstream that takes everything, and says *text*."""
 
     name = "example"
+
+    def __init__(self, text: str = "2.0.0 Ok", provider: Provider | None = None) -> None:
+        self._verdict = Verdict(code=250, text=text, provider=provider)
 
     async def send(self, letter: Letter, before_dot: BeforeDot) -> Outcome:
         """Accept *letter*."""
         await before_dot()
-        letter.render()
-        return Verdict(code=250, text="2.0.0 Ok")
+        letter.render(None)
+        return self._verdict
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -79,4 +87,40 @@ async def test_a_value_that_can_never_be_stored_is_an_error() -> None:
     with pytest.raises(asyncpg.DataError):
         async with asyncio.timeout(5):
             await forwarder.forward(1, 1, LETTER, dotted=lambda: None)
+    await forwarder.close(patience=1)
+
+
+@pytest.mark.parametrize(
+    ("provider", "text", "named"),
+    [
+        (None, "2.0.0 Ok: queued as ABC1234", ("example", "ABC1234")),
+        (None, "Taken as ABC1234", None),
+        (TAGS, "Taken as ABC1234", ("tags", "ABC1234")),
+        # What somebody else's words would mean is no business of a provider's.
+        (TAGS, "2.0.0 Ok: queued as ABC1234", None),
+    ],
+)
+async def test_the_reply_names_the_message_in_its_providers_words(
+    provider: Provider | None, text: str, named: tuple[str, str] | None
+) -> None:
+    """The provider's events carry that id, whichever of its servers took the message."""
+    results = Failing()
+    forwarder = Forwarder(Accepting(text, provider), results)
+    await forwarder.forward(1, 1, LETTER, dotted=lambda: None)
+    assert [one.alias for one in results.kept] == [None if named is None else alias_digest("upstream", *named)]
+    await forwarder.close(patience=1)
+
+
+async def test_a_reply_that_cannot_be_read_loses_no_verdict() -> None:
+    """The upstream has the message, whatever a provider's file makes of its words."""
+
+    def fail(text: str) -> str | None:
+        raise ValueError(text)
+
+    results = Failing()
+    forwarder = Forwarder(Accepting("Ok", msgspec.structs.replace(TAGS, reply_id=fail)), results)
+    with capture_logs() as logs:
+        await forwarder.forward(1, 1, LETTER, dotted=lambda: None)
+    assert [(one.status, one.alias) for one in results.kept] == [("sent", None)]
+    assert [(one["event"], one["error"]) for one in logs] == [("reply_not_read", "ValueError")]
     await forwarder.close(patience=1)

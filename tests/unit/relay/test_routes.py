@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.routes import parse_route, parse_routing
+from relay.routes import parse_notices, parse_route, parse_routing
 
 ROUTING = parse_routing(
     ["smtp://one.example.com", "smtp://two.example.com"],
@@ -48,3 +48,22 @@ def test_a_wrong_route_is_named(text: str, problem: str) -> None:
     """Each mistake gets its own words."""
     with pytest.raises(ValueError, match=problem):
         parse_route(text)
+
+
+def test_notifications_take_their_own_way_alone() -> None:
+    """Whatever the routes say; without one of their own they go like other mail."""
+    routes = ["from:*=smtp://one.example.com", "campaign:*=smtp://one.example.com"]
+    routing = parse_routing(["smtp://two.example.com"], routes, "smtps://dsn.example.com")
+    assert [one.name for one in routing.upstreams_for("", "", notice=True)] == ["dsn.example.com:465"]
+    assert [one.name for one in routing.upstreams_for("", "")] == ["two.example.com:25"]
+    assert "dsn.example.com:465" in [one.name for one in routing.all_upstreams()]
+    for dsn in ("upstream", "off"):
+        plain = parse_routing(["smtp://two.example.com"], routes, dsn)
+        assert plain.upstreams_for("", "", notice=True) == plain.upstreams_for("", "")
+
+
+@pytest.mark.parametrize("dsn", ["", "capture", "none", "one.example.com"])
+def test_a_wrong_way_of_notifications_is_named(dsn: str) -> None:
+    """Files are no way for them: nobody would be told."""
+    with pytest.raises(ValueError, match=r"expected upstream, off, smtp://host:port"):
+        parse_notices(dsn)
