@@ -1,6 +1,7 @@
 """The events of a message's life, as they travel from the tracker to the ledger.
 
-A hit holds keys, never addresses: the stream and the journal may be read by whoever runs Redis or the disk.
+A hit holds keys, never addresses: the stream and the journal may be read by whoever runs Redis or the disk. Beside hits
+there are providers' notices (`providers.notice`), which name the recipient.
 """
 
 from enum import StrEnum
