@@ -135,7 +135,9 @@ class Deliverer:
             if row.recipient == ERASED_BYTES:
                 continue
             email = email_of(row.recipient)
-            if email is None:
+            if row.sealed:
+                unsendable[row.id] = "the recipient's address is sealed under a key that this courier does not have"
+            elif email is None:
                 unsendable[row.id] = "the recipient's address is not UTF-8, so JSON cannot carry it"
             else:
                 items.append(Item(id=row.id, email=email, url=row.url))

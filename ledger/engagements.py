@@ -10,6 +10,7 @@ from datetime import datetime
 import msgspec
 
 from ledger.events import EventType
+from ledger.sealing import Column
 from ledger.store import Record, Session
 
 
@@ -38,6 +39,25 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     enhanced_code: str | None = None
     description: str | None = None
     raw: bytes | None = None
+
+
+class StoredHit(msgspec.Struct, frozen=True, kw_only=True):
+    """An open or a click as it stands in the ledger: what says whether it belongs to a burst."""
+
+    message: int
+    #: With `recorded_at`, its row.
+    id: int
+    recorded_at: datetime
+    occurred_at: datetime
+    type: EventType
+    source: str
+    link: int | None
+    machine: bool
+    reason: str | None
+    url: str | None
+    network: str | None
+    user_agent: str | None
+    dedupe: bytes
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +115,7 @@ async def hold_engagements(session: Session, messages: Collection[int]) -> dict[
 
 async def add_events(session: Session, events: Sequence[NewEvent]) -> None:
     """Insert events; the caller has made sure that each is new."""
+    sealer = session.sealer
     await session.execute(
         "add_events",
         [event.message for event in events],
@@ -113,8 +134,30 @@ async def add_events(session: Session, events: Sequence[NewEvent]) -> None:
         [event.bounce for event in events],
         [event.smtp_code for event in events],
         [event.enhanced_code for event in events],
-        [event.description for event in events],
-        [event.raw for event in events],
+        [sealer.seal_text(Column.DESCRIPTION, event.description) for event in events],
+        [None if event.raw is None else sealer.seal(Column.RAW, event.raw) for event in events],
+    )
+
+
+async def hits_around(
+    session: Session, spans: Mapping[int, tuple[datetime, datetime]], seconds: float
+) -> dict[int, list[StoredHit]]:
+    """Return each message's opens and clicks from *seconds* before the first of two times to as long after the last."""
+    hits: dict[int, list[StoredHit]] = {message: [] for message in spans}
+    firsts, lasts = [first for first, _ in spans.values()], [last for _, last in spans.values()]
+    for row in await session.fetch("hits_around", list(spans), firsts, lasts, seconds):
+        hits[row["message"]].append(StoredHit(**{**row, "type": EventType(row["type"])}))
+    return hits
+
+
+async def rejudge(session: Session, hits: Sequence[StoredHit], reason: str) -> None:
+    """Label *hits* as a machine's for *reason*, in the place of what they were taken for."""
+    await session.execute(
+        "rejudge_events",
+        [hit.message for hit in hits],
+        [hit.recorded_at for hit in hits],
+        [hit.id for hit in hits],
+        reason,
     )
 
 

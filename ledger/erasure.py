@@ -1,16 +1,18 @@
 """Erase a person: the messages stay, with what became of them, and nobody can tell whose they were.
 
 A message in somebody's hands is left to them and told of, so that erasing never races with sending. Every function may
-run twice, or stop in the middle and run again: what is erased is not found any more.
+run twice, or stop in the middle and run again: what is erased is not found any more. What is sealed PostgreSQL cannot
+look into: it is opened here, and where our keys do not open it, `SealedError` is raised rather than a person missed.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 
 import msgspec
 
-from ledger.mail import address_bytes, address_text
+from ledger.rows import columns, spans
+from ledger.sealing import Column, SealedError, Sealer
 from ledger.store import Ledger, Record, Session
 from ledger.traces import ERASED, ERASED_BYTES, Traces
 
@@ -24,6 +26,7 @@ _WAITING = frozenset({"accepted", "queued", "sending"})
 # Messages looked through at once for words that name somebody, and bodies.
 _SPAN = 20_000
 _BODIES = 200
+_PARKED = 1000
 _NO_DAY = date.min
 
 
@@ -79,15 +82,19 @@ async def erase(session: Session, rows: Sequence[int], traces: Traces | None = N
     counts: Counter[str] = Counter(messages=len(ids))
     if waiting:
         counts["cancelled"] += len(await session.fetch("end_erased", waiting, ENDED))
-    marks = {row["id"]: traces or Traces(address_text(row["recipient"])) for row in found}
+    sealer = session.sealer
+    marks = {row["id"]: traces or _own_traces(sealer, row) for row in found}
     replies = {
-        row["id"]: ENDED if row["id"] in waiting else marks[row["id"]].erased(row["reply"], own=True) for row in found
+        row["id"]: ENDED
+        if row["id"] in waiting
+        else _reworded(sealer, Column.REPLY, row["reply"], marks[row["id"]], own=True, lossy=traces is None)
+        for row in found
     }
     counts["replies"] += sum(row["reply"] is not None and replies[row["id"]] != row["reply"] for row in found)
     await session.execute(
         "erase_messages",
         ids,
-        [_sender(row, traces) for row in found],
+        [_sender(sealer, row, traces) for row in found],
         [marks[row["id"]].erased(row["message_id"], own=True) for row in found],
         [marks[row["id"]].erased(row["original_message_id"], own=True) for row in found],
         [replies[row["id"]] for row in found],
@@ -95,7 +102,9 @@ async def erase(session: Session, rows: Sequence[int], traces: Traces | None = N
     )
     await session.execute("erase_visitors", ids)
     events = await session.fetch("worded_events", ids)
-    counts["events"] += await _reword(session, [(event, marks[event["message"]]) for event in events], own=True)
+    counts["events"] += await _reword(
+        session, [(event, marks[event["message"]]) for event in events], own=True, lossy=traces is None
+    )
     counts["ams_items"] += len(await session.fetch("drop_items", ids))
     counts["parked_events"] += len(await session.fetch("drop_parked_of", [row["key"] for row in found]))
     bodies = {(row["body_day"], row["body"]) for row in found if row["body"] is not None}
@@ -109,23 +118,21 @@ async def sweep(ledger: Ledger, traces: Traces) -> Counter[str]:
     """Erase an address from what was said about other people's messages, and return how often it stood where."""
     counts: Counter[str] = Counter()
     counts["parked_events"] += len(await ledger.fetch("drop_parked_naming", traces.octet_pattern))
+    counts["parked_events"] += await _drop_sealed_parked(ledger, traces)
     counts["ams_items"] += len(await ledger.fetch("drop_items_naming", traces.pattern))
     counts["replies"] += len(await ledger.fetch("reword_items", traces.pattern, ERASED))
     counts["replies"] += len(await ledger.fetch("reword_mailings", traces.pattern, ERASED))
-    async for first, last in _spans(ledger):
-        named = await ledger.fetch("messages_naming", first, last, traces.pattern, traces.octet_pattern)
-        reworded = await ledger.fetch(
-            "reword_messages",
-            [row["id"] for row in named],
-            [_sender(row, traces) for row in named],
-            [traces.erased(row["message_id"]) for row in named],
-            [traces.erased(row["original_message_id"]) for row in named],
-        )
-        counts["mentions"] += len(reworded)
+    async for first, last in spans(ledger, _SPAN):
+        counts["mentions"] += await _reword_messages(ledger, traces, first, last)
         counts["replies"] += len(await ledger.fetch("reword_replies", first, last, traces.pattern, ERASED))
-        events = await ledger.fetch("events_naming", first, last, traces.pattern, traces.octet_pattern)
+        counts["replies"] += await _reword_sealed_replies(ledger, traces, first, last)
+        events = [
+            (event, traces)
+            for event in await ledger.fetch("events_naming", first, last, traces.pattern, traces.octet_pattern)
+            if event["named"] or _names(ledger.sealer, event, traces)
+        ]
         async with ledger.transaction() as session:
-            counts["events"] += await _reword(session, [(event, traces) for event in events], own=False)
+            counts["events"] += await _reword(session, events, own=False)
     return counts
 
 
@@ -133,27 +140,75 @@ async def bodies_naming(ledger: Ledger, traces: Traces) -> int:
     """Return how many stored submissions name an address: they are needed until they are sent, and freed then."""
     day, body, naming = _NO_DAY, 0, 0
     while rows := await ledger.fetch("bodies_naming", traces.plain, day, body, _BODIES):
-        naming += sum(row["names"] for row in rows)
+        for row in rows:
+            naming += await _stands_in_sealed(ledger, row, traces) if row["names"] is None else row["names"]
         day, body = rows[-1]["day"], rows[-1]["id"]
     return naming
 
 
-async def _spans(ledger: Ledger) -> AsyncIterator[tuple[int, int]]:
-    span = await ledger.fetchrow("message_span")
-    if span is not None and span["first"] is not None:
-        for first in range(span["first"], span["last"] + 1, _SPAN):
-            yield first, first + _SPAN - 1
+async def _stands_in_sealed(ledger: Ledger, row: Record, traces: Traces) -> bool:
+    stored = await ledger.fetchrow("load_body", row["day"], row["id"])
+    if stored is None:
+        return False
+    opened = (
+        ledger.sealer.open(Column.ENVELOPE, stored["envelope"]),
+        ledger.sealer.open(Column.CONTENT, stored["content"]),
+    )
+    return any(form in octets for form in traces.plain for octets in opened)
 
 
-async def _reword(session: Session, events: Sequence[tuple[Record, Traces]], *, own: bool) -> int:
+async def _drop_sealed_parked(ledger: Ledger, traces: Traces) -> int:
+    last, dropped = 0, 0
+    while rows := await ledger.fetch("sealed_parked", last, _PARKED):
+        naming = [
+            row["id"] for row in rows if traces.stand_in_octets(ledger.sealer.open(Column.PARKED, row["payload"]))
+        ]
+        dropped += len(await ledger.fetch("drop_parked_by_id", naming)) if naming else 0
+        last = rows[-1]["id"]
+    return dropped
+
+
+async def _reword_messages(ledger: Ledger, traces: Traces, first: int, last: int) -> int:
+    changed: list[tuple[int, bytes, str | None, str | None]] = []
+    for row in await ledger.fetch("messages_naming", first, last, traces.pattern, traces.octet_pattern):
+        words = (
+            _sender(ledger.sealer, row, traces),
+            traces.erased(row["message_id"]),
+            traces.erased(row["original_message_id"]),
+        )
+        if words != (row["sender"], row["message_id"], row["original_message_id"]):
+            changed.append((row["id"], *words))
+    return len(await ledger.fetch("reword_messages", *columns(changed))) if changed else 0
+
+
+async def _reword_sealed_replies(ledger: Ledger, traces: Traces, first: int, last: int) -> int:
+    changed: list[tuple[int, str, str | None]] = []
+    for row in await ledger.fetch("sealed_replies", first, last):
+        words = _reworded(ledger.sealer, Column.REPLY, row["reply"], traces, own=False)
+        if words != row["reply"]:
+            changed.append((row["message"], row["reply"], words))
+    return len(await ledger.fetch("exchange_replies", *columns(changed))) if changed else 0
+
+
+def _names(sealer: Sealer, event: Record, traces: Traces) -> bool:
+    """Tell whether an event in which something is sealed names an address there."""
+    return (
+        traces.stand_in(sealer.open_text(Column.REPLY, event["reason"]))
+        or traces.stand_in(sealer.open_text(Column.DESCRIPTION, event["description"]))
+        or (event["raw"] is not None and traces.stand_in_octets(sealer.open(Column.RAW, event["raw"])))
+    )
+
+
+async def _reword(session: Session, events: Sequence[tuple[Record, Traces]], *, own: bool, lossy: bool = False) -> int:
+    sealer = session.sealer
     # A link that names somebody may do so in more ways than one: none of it stays.
     words = [
         (
             event,
             (
                 ERASED if marks.stand_in(event["url"]) else event["url"],
-                marks.erased(event["reason"], own=own),
-                marks.erased(event["description"], own=own),
+                _reworded(sealer, Column.REPLY, event["reason"], marks, own=own, lossy=lossy),
+                _reworded(sealer, Column.DESCRIPTION, event["description"], marks, own=own, lossy=lossy),
             ),
         )
         for event, marks in events
@@ -177,8 +232,33 @@ async def _reword(session: Session, events: Sequence[tuple[Record, Traces]], *, 
     return len(reworded)
 
 
-def _sender(row: Record, traces: Traces | None) -> bytes:
+def _own_traces(sealer: Sealer, row: Record) -> Traces:
+    """Return the traces of whom a message went to; of nobody where that cannot be read."""
+    try:
+        return Traces(sealer.open_address(Column.RECIPIENT, row["recipient"]))
+    except SealedError:
+        return Traces(ERASED)
+
+
+def _reworded(
+    sealer: Sealer, column: Column, stored: str | None, marks: Traces, *, own: bool, lossy: bool = False
+) -> str | None:
+    """Return stored words with a mark for each form of an address; untouched they stay the very same.
+
+    *lossy* ones that cannot be read go as a whole: whoever lets go of what is old asks nobody's name.
+    """
+    try:
+        plain = sealer.open_text(column, stored)
+    except SealedError:
+        if lossy:
+            return ERASED
+        raise
+    erased = marks.erased(plain, own=own)
+    return stored if erased == plain else sealer.seal_text(column, erased)
+
+
+def _sender(sealer: Sealer, row: Record, traces: Traces | None) -> bytes:
     """Return a message's sender, or the mark where it is, or spells (VERP), the address; without one, of any sender."""
-    sender = address_text(row["sender"])
-    gone = bool(sender) if traces is None else traces.stand_in(sender)
-    return ERASED_BYTES if gone else address_bytes(sender)
+    stored: bytes = row["sender"]
+    gone = bool(stored) if traces is None else traces.stand_in(sealer.open_address(Column.SENDER, stored))
+    return ERASED_BYTES if gone else stored

@@ -3,18 +3,30 @@
 Correlations and results go by group commit; nothing here decides what a repeat is or when to try again.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 
 import msgspec
+import structlog
 
 from ledger.group import GroupCommit
 from ledger.ids import MessageId, MessageKey, key_bytes, key_text
+from ledger.sealing import Column, SealedError, Sealer
 from ledger.store import REFUSED_VALUE, Ledger, Record
+from ledger.throttles import Throttle, throttle_of
 from ledger.windows import Window, may_send
+
+log = structlog.get_logger()
 
 #: Messages of held campaigns that one statement sets aside, or releases.
 _SET_ASIDE = 10_000
+
+# Seconds for which a message whose recipient we cannot read is left to a process that has the key.
+_UNREADABLE_WAIT = 300.0
+
+# Sealing more octets than these takes long enough to be felt by the others on this loop.
+_LARGE = 256 * 1024
 
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +63,8 @@ class Correlated(msgspec.Struct, frozen=True, kw_only=True):
     suppressed: bool
     #: An operator holds its campaign.
     paused: bool
+    #: How fast its campaign's mail may leave; None for mail without a campaign.
+    throttle: Throttle | None = None
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +82,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     #: The process that holds it is alive.
     worked_on: bool
     paused: bool
+    throttle: Throttle | None = None
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +113,8 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True):
     reply: str | None
     #: The upstream may have it: its final dot was out, and the connection was lost.
     doubtful: bool
+    #: It was offered to an upstream, which counts as a try.
+    tried: bool
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +130,7 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     body_day: date
     body: int
+    throttle: Throttle | None = None
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,32 +243,45 @@ class MailLedger:
         self, entries: Sequence[Queued], *, envelope: bytes, profile: bytes, content: bytes, upstream: str
     ) -> set[int]:
         """Store a submission's body and queue its messages on it; return those that are stored now."""
+        sealer = self._ledger.sealer
+        sealed = await _aside(len(content), lambda: sealer.seal(Column.CONTENT, content))
         async with self._ledger.transaction() as session:
-            body = await session.fetchrow("store_body", envelope, profile, content)
+            body = await session.fetchrow("store_body", sealer.seal(Column.ENVELOPE, envelope), profile, sealed)
             assert body is not None  # noqa: S101 - INSERT … RETURNING gives a row
             rows = await session.fetch(
                 "queue_deliveries",
                 [entry.id for entry in entries],
                 [entry.dotted for entry in entries],
                 [entry.wait for entry in entries],
-                [entry.reply for entry in entries],
+                [sealer.seal_text(Column.REPLY, entry.reply) for entry in entries],
                 body["day"],
                 body["id"],
                 upstream,
                 [entry.turn for entry in entries],
                 [entry.doubtful for entry in entries],
                 self.process,
+                [entry.tried for entry in entries],
             )
         return {row["message"] for row in rows}
 
     async def claim(self, limit: int) -> Claimed:
         """Take up to *limit* due messages; those of a held campaign are set aside, suppressed ones end here."""
         rows = await self._ledger.fetch("claim_due", self.process, limit, self._all_sources)
-        due = [_due(row) for row in rows if row["status"] == "sending"]
+        due = [one for row in rows if row["status"] == "sending" and (one := await self._due(row)) is not None]
         if any(row["status"] == "queued" for row in rows):
             # There are more of them: no later claim looks at them one by one.
             await self._ledger.fetch("set_aside_held", _SET_ASIDE)
         return Claimed(due=due, passed=len(rows) - len(due))
+
+    async def _due(self, row: Record) -> Due | None:
+        """Return a claimed message; one whose recipient we cannot read goes back untried."""
+        try:
+            return _due(row, self._ledger.sealer)
+        except SealedError:
+            log.error("recipient_unreadable", message=row["id"])  # noqa: TRY400 - a traceback says no more
+            held = row["id"], row["turn"]
+            await self.postpone(*held, wait=_UNREADABLE_WAIT, reply=None, doubtful=False, upstream=None, tried=False)
+            return None
 
     async def is_suppressed(self, source: str, recipient_index: bytes) -> bool:
         """Tell whether campaign mail of *source* may not reach a recipient."""
@@ -262,11 +293,16 @@ class MailLedger:
         return await release_held(self._ledger)
 
     async def load_body(self, day: date, body: int) -> StoredBody | None:
-        """Return a stored submission."""
+        """Return a stored submission; raise `SealedError` where our keys do not open it."""
         row = await self._ledger.fetchrow("load_body", day, body)
         if row is None:
             return None
-        return StoredBody(envelope=row["envelope"], profile=row["profile"], content=row["content"])
+        sealer, content = self._ledger.sealer, row["content"]
+        return StoredBody(
+            envelope=sealer.open(Column.ENVELOPE, row["envelope"]),
+            profile=row["profile"],
+            content=await _aside(len(content), lambda: sealer.open(Column.CONTENT, content)),
+        )
 
     async def postpone(
         self,
@@ -276,11 +312,12 @@ class MailLedger:
         wait: float,
         reply: str | None,
         doubtful: bool,
-        upstream: str,
+        upstream: str | None,
         tried: bool = True,
     ) -> None:
         """Put a message in hand back for *wait* seconds, if this is still its turn; *tried*: it counts as a try."""
-        await self._ledger.execute("postpone_delivery", message, wait, reply, doubtful, upstream, turn, tried)
+        words = self._ledger.sealer.seal_text(Column.REPLY, reply)
+        await self._ledger.execute("postpone_delivery", message, wait, words, doubtful, upstream, turn, tried)
 
     async def held(self) -> list[Held]:
         """Return what the ledger says this process has in hand."""
@@ -324,6 +361,7 @@ class MailLedger:
         return None if row is None else str(row["profile"])
 
     async def _insert(self, messages: Sequence[NewMessage]) -> Sequence[Correlated | None]:
+        sealer = self._ledger.sealer
         rows = await self._ledger.fetch(
             "insert_messages",
             [key_bytes(message.key) for message in messages],
@@ -337,8 +375,8 @@ class MailLedger:
             [message.reason for message in messages],
             [storable(message.source) for message in messages],
             [message.campaign_reason for message in messages],
-            [address_bytes(message.sender) for message in messages],
-            [address_bytes(message.recipient) for message in messages],
+            [sealer.seal_address(Column.SENDER, message.sender) for message in messages],
+            [sealer.seal_address(Column.RECIPIENT, message.recipient) for message in messages],
             [message.recipient_index for message in messages],
             [storable(message.message_id) for message in messages],
             [storable(message.original_message_id) for message in messages],
@@ -348,7 +386,13 @@ class MailLedger:
             self._all_sources,
         )
         added = {
-            key_text(row["key"]): Correlated(id=row["id"], turn=1, suppressed=row["suppressed"], paused=row["paused"])
+            key_text(row["key"]): Correlated(
+                id=row["id"],
+                turn=1,
+                suppressed=row["suppressed"],
+                paused=row["paused"],
+                throttle=throttle_of(row),
+            )
             for row in rows
         }
         # A key that stands twice in one group gives one row: the first takes it, the second finds it known.
@@ -368,7 +412,7 @@ class MailLedger:
             [settlement.id for settlement in settlements],
             [settlement.status for settlement in settlements],
             [storable(settlement.upstream) for settlement in settlements],
-            [storable(settlement.reply) for settlement in settlements],
+            [self._ledger.sealer.seal_text(Column.REPLY, storable(settlement.reply)) for settlement in settlements],
             [settlement.alias for settlement in settlements],
             [settlement.dedupe for settlement in settlements],
             [settlement.turn for settlement in settlements],
@@ -395,14 +439,8 @@ def storable(text: str | None) -> str | None:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
 
 
-def address_bytes(address: str) -> bytes:
-    """Return an address as the ledger keeps it."""
-    return address.encode("utf-8", "surrogateescape")
-
-
-def address_text(stored: bytes) -> str:
-    """Return an address that the ledger kept."""
-    return stored.decode("utf-8", "surrogateescape")
+async def _aside(octets: int, work: Callable[[], bytes]) -> bytes:
+    return await asyncio.to_thread(work) if octets > _LARGE else work()
 
 
 def _known(row: Record) -> Known:
@@ -417,19 +455,21 @@ def _known(row: Record) -> Known:
         stored=row["stored"],
         worked_on=row["worked_on"],
         paused=row["paused"],
+        throttle=throttle_of(row),
     )
 
 
-def _due(row: Record) -> Due:
+def _due(row: Record, sealer: Sealer) -> Due:
     return Due(
         id=row["id"],
         turn=row["turn"],
         key=key_text(row["key"]),
         generation=row["generation"],
         accepted_at=row["accepted_at"],
-        recipient=address_text(row["recipient"]),
+        recipient=sealer.open_address(Column.RECIPIENT, row["recipient"]),
         message_id=MessageId(row["message_id"]),
         attempts=row["attempts"],
         body_day=row["body_day"],
         body=row["body"],
+        throttle=throttle_of(row),
     )

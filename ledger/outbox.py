@@ -9,7 +9,8 @@ from datetime import datetime
 
 import msgspec
 
-from ledger.store import Ledger, Session
+from ledger.sealing import Column, SealedError
+from ledger.store import Ledger, Record, Session
 
 
 class NewItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +21,17 @@ class NewItem(msgspec.Struct, frozen=True, kw_only=True):
     campaign: int
     message: int
     url: str
+
+
+class Withdrawn(msgspec.Struct, frozen=True, kw_only=True):
+    """What AMS was to hear of one event, and is not any more."""
+
+    #: The rows of the campaign and of the message.
+    campaign: int
+    message: int
+    url: str
+    #: When the event was recorded, and its item queued.
+    recorded_at: datetime
 
 
 class WaitingMailing(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,11 +48,13 @@ class WaitingMailing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitingItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One item, with the recipient's address as the ledger has it; none when the message was erased."""
+    """One item, with the octets of the recipient's address; none where its message is gone."""
 
     id: int
     url: str
     recipient: bytes | None
+    #: There is an address, and our keys do not open it.
+    sealed: bool = False
 
 
 class Depth(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +77,17 @@ async def queue(session: Session, items: Sequence[NewItem]) -> None:
     )
 
 
+async def withdraw(session: Session, items: Sequence[Withdrawn]) -> None:
+    """Let items go that AMS has not taken yet, one for each of *items*; what it has taken stays told."""
+    await session.execute(
+        "withdraw_items",
+        [item.campaign for item in items],
+        [item.message for item in items],
+        [item.url for item in items],
+        [item.recorded_at for item in items],
+    )
+
+
 async def waiting_mailings(ledger: Ledger) -> list[WaitingMailing]:
     """Return the mailings that have items waiting, the longest waiting first."""
     return [WaitingMailing(**dict(row)) for row in await ledger.fetch("waiting_mailings")]
@@ -70,10 +95,7 @@ async def waiting_mailings(ledger: Ledger) -> list[WaitingMailing]:
 
 async def waiting_items(ledger: Ledger, mailing: int, limit: int) -> list[WaitingItem]:
     """Return the oldest items of *mailing*, at most *limit*."""
-    return [
-        WaitingItem(id=row["id"], url=row["url"], recipient=row["recipient"])
-        for row in await ledger.fetch("waiting_items", mailing, limit)
-    ]
+    return [_waiting(ledger, row) for row in await ledger.fetch("waiting_items", mailing, limit)]
 
 
 async def settle(ledger: Ledger, ids: Sequence[int]) -> None:
@@ -133,3 +155,13 @@ async def rebuild(
     """
     tag = await ledger.execute("rebuild_items", since, open_url, unsubscribe_url, machines, never)
     return int(tag.rpartition(" ")[2])
+
+
+def _waiting(ledger: Ledger, row: Record) -> WaitingItem:
+    if row["recipient"] is None:
+        return WaitingItem(id=row["id"], url=row["url"], recipient=None)
+    try:
+        recipient = ledger.sealer.open(Column.RECIPIENT, row["recipient"])
+    except SealedError:
+        return WaitingItem(id=row["id"], url=row["url"], recipient=None, sealed=True)
+    return WaitingItem(id=row["id"], url=row["url"], recipient=recipient)

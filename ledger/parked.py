@@ -8,7 +8,11 @@ from datetime import datetime
 
 import msgspec
 
+from ledger.sealing import Column, SealedError
 from ledger.store import Ledger, Session
+
+#: Why an event stays parked whose payload our keys do not open.
+SEALED = "sealed"
 
 
 class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +41,7 @@ async def park(session: Session, events: Sequence[ParkedEvent]) -> None:
         [event.source for event in events],
         [event.reason for event in events],
         [event.names[0] if event.names else b"" for event in events],
-        [event.payload for event in events],
+        [session.sealer.seal(Column.PARKED, event.payload) for event in events],
         [event.found for event in events],
         [event.recipient_index for event in events],
     )
@@ -59,9 +63,17 @@ async def repark(ledger: Ledger, dedupe: bytes, reason: str) -> None:
 async def matchable(
     ledger: Ledger, reasons: Collection[str], limit: int, *, since: datetime | None = None
 ) -> list[tuple[bytes, bytes, datetime]]:
-    """Return dedupe id, payload and time of events that may be matched now, oldest first; those parked *since*."""
-    rows = await ledger.fetch("matchable_events", list(reasons), since, limit)
-    return [(row["dedupe"], row["payload"], row["parked_at"]) for row in rows]
+    """Return dedupe id, payload and time of events that may be matched now, oldest first; those parked *since*.
+
+    What our keys do not open is set aside.
+    """
+    found: list[tuple[bytes, bytes, datetime]] = []
+    for row in await ledger.fetch("matchable_events", list(reasons), since, limit):
+        try:
+            found.append((row["dedupe"], ledger.sealer.open(Column.PARKED, row["payload"]), row["parked_at"]))
+        except SealedError:
+            await repark(ledger, row["dedupe"], SEALED)
+    return found
 
 
 async def drop_beyond(ledger: Ledger, most: int, limit: int) -> list[str]:

@@ -78,10 +78,25 @@ async def check_identity(ledger: Ledger | Session, identity: bytes) -> None:
         )
 
 
-async def check_keys(ledger: Ledger, *, identity: bytes, signing: Sequence[bytes]) -> None:
+async def check_addresses(ledger: Ledger | Session, addresses: Sequence[bytes]) -> None:
+    """Raise `UnknownKeyError` unless these keys open every address that was ever sealed in this ledger."""
+    known = {row["fingerprint"] for row in await ledger.fetch("keyring_fingerprints", "addresses")}
+    lacking = sorted(known.difference(map(fingerprint, addresses)))
+    if lacking:
+        raise UnknownKeyError(
+            f"OUTRIDER_KEYS__ADDRESSES lacks the key with the fingerprint {', '.join(lacking)}: addresses in this "
+            "ledger are sealed under it. Put it back into the list. To do without it, run `outrider seal` with both "
+            "the new key and, behind it, this one; to do without any, `outrider seal --open` with this one."
+        )
+
+
+async def check_keys(
+    ledger: Ledger, *, identity: bytes, signing: Sequence[bytes], addresses: Sequence[bytes] = ()
+) -> None:
     """Raise `UnknownKeyError` unless the keys belong to this ledger; remember them.
 
-    The identity key is one for ever. Signing keys rotate: a new list must share at least one key with those known.
+    The identity key is one for ever. Signing keys rotate: a new list must share at least one key with those known. Of
+    the keys of addresses every one must be there that ever sealed; the first is one of them from now on.
     """
     async with ledger.transaction() as session:
         await session.fetch("lock_keyring")
@@ -93,6 +108,9 @@ async def check_keys(ledger: Ledger, *, identity: bytes, signing: Sequence[bytes
                 "OUTRIDER_KEYS__SIGNING holds no key that this ledger knows: links in delivered mail would die. "
                 "Put the new key first and keep the old one in the list."
             )
+        await check_addresses(session, addresses)
         await session.execute("remember_fingerprint", "identity", fingerprint(identity))
+        for secret in addresses[:1]:
+            await session.execute("remember_fingerprint", "addresses", fingerprint(secret))
         for value in fingerprints:
             await session.execute("remember_fingerprint", "signing", value)

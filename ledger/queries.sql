@@ -111,8 +111,8 @@ WITH incoming AS (
     RETURNING id, key, campaign, source, recipient_index
 ), judged AS (
     SELECT
-        added.id, added.key, added.campaign, coalesce(c.paused_at IS NOT NULL OR c.closed, false) AS paused, s.reason AS barred,
-        s.reason IS NOT NULL AS suppressed
+        added.id, added.key, added.campaign, coalesce(c.paused_at IS NOT NULL OR c.closed, false) AS paused,
+        c.rate, c.rate_epoch, s.reason AS barred, s.reason IS NOT NULL AS suppressed
     FROM added
     LEFT JOIN campaign c ON c.id = added.campaign
     LEFT JOIN LATERAL (
@@ -145,14 +145,14 @@ WITH incoming AS (
     SELECT campaign, 'suppressed', count(*) FROM judged
     WHERE campaign IS NOT NULL AND suppressed GROUP BY campaign
 )
-SELECT key, id, suppressed, paused FROM judged;
+SELECT key, id, suppressed, paused, campaign, rate, rate_epoch FROM judged;
 
 -- name: find_messages
 -- What the ledger knows of messages with these keys, so that a repeat can be told from a new message.
 SELECT
     m.key, m.id, m.submission, m.body_digest, m.accepted_at, d.status::text AS status, d.worker, d.turn,
     d.body IS NOT NULL AS stored, coalesce(p.lease_until > now(), false) AS worked_on,
-    coalesce(c.paused_at IS NOT NULL OR c.closed, false) AS paused
+    coalesce(c.paused_at IS NOT NULL OR c.closed, false) AS paused, m.campaign, c.rate, c.rate_epoch
 FROM message m
 JOIN delivery d ON d.message = m.id
 LEFT JOIN process p ON p.id = d.worker
@@ -245,8 +245,8 @@ RETURNING day, id;
 -- name: queue_deliveries
 -- Queue messages on a stored body; those whose final dot is out stay with their task as `sending`.
 WITH entry AS (
-    SELECT * FROM unnest($1::bigint[], $2::boolean[], $3::float8[], $4::text[], $8::integer[], $9::boolean[])
-        AS t (message, dotted, wait, reply, turn, doubtful)
+    SELECT * FROM unnest($1::bigint[], $2::boolean[], $3::float8[], $4::text[], $8::integer[], $9::boolean[], $11::boolean[])
+        AS t (message, dotted, wait, reply, turn, doubtful, tried)
 ), old AS (
     SELECT d.message, d.status, m.campaign
     FROM delivery d JOIN entry ON entry.message = d.message AND entry.turn = d.turn JOIN message m ON m.id = d.message
@@ -260,7 +260,7 @@ WITH entry AS (
         dot_at = CASE WHEN entry.dotted THEN d.dot_at END,
         doubts = d.doubts + entry.doubtful::int, settled_at = NULL,
         body_day = $5, body = $6, reply = coalesce(entry.reply, d.reply), upstream = $7,
-        attempts = d.attempts + (NOT entry.dotted)::int
+        attempts = d.attempts + entry.tried::int
     FROM entry JOIN old USING (message) WHERE d.message = old.message
     RETURNING d.message
 ), counted AS (
@@ -276,7 +276,9 @@ SELECT message FROM moved;
 -- name: claim_due
 -- Take up to $2 due messages for process $1, oldest first; several workers are safe. One whose campaign is held is set aside until it is released, and one whose recipient wants no more ends here; both come back as what they are.
 WITH due AS (
-    SELECT d.message, m.campaign, m.key, coalesce(c.paused_at IS NOT NULL OR c.closed, false) AS held, s.reason AS barred
+    SELECT
+        d.message, m.campaign, m.key, coalesce(c.paused_at IS NOT NULL OR c.closed, false) AS held, c.rate, c.rate_epoch,
+        s.reason AS barred
     FROM delivery d
     JOIN message m ON m.id = d.message
     LEFT JOIN campaign c ON c.id = m.campaign
@@ -303,7 +305,7 @@ WITH due AS (
         body_day = CASE WHEN fate.status <> 'suppressed' THEN d.body_day END,
         dot_at = NULL
     FROM fate WHERE d.message = fate.message
-    RETURNING d.message, d.turn, d.attempts, d.body_day, d.body, fate.status
+    RETURNING d.message, d.turn, d.attempts, d.body_day, d.body, fate.status, fate.campaign, fate.rate, fate.rate_epoch
 ), told AS (
     INSERT INTO event (message, occurred_at, type, source, reason, dedupe)
     SELECT message, now(), 'suppressed', 'relay', barred, substr(sha256(key || '\x73'::bytea), 1, 16)
@@ -315,7 +317,7 @@ WITH due AS (
     WHERE fate.status = 'suppressed' GROUP BY campaign, counter, sign
 )
 SELECT m.id, m.key, m.generation, m.accepted_at, m.recipient, m.message_id,
-    moved.turn, moved.attempts, moved.body_day, moved.body, moved.status
+    moved.turn, moved.attempts, moved.body_day, moved.body, moved.status, moved.campaign, moved.rate, moved.rate_epoch
 FROM moved JOIN message m ON m.id = moved.message;
 
 -- name: set_aside_held
@@ -480,12 +482,16 @@ WHERE d.message = $1 AND d.status IN ('queued', 'sending');
 
 -- name: hurry_queued
 -- Make due at once what waits for its next try: of campaign $1, or the rows $2, when they are given. What is held stays held.
+-- Where no rows are given, whole campaigns line up anew.
 WITH wanted AS (
-    SELECT d.message FROM delivery d JOIN message m ON m.id = d.message
+    SELECT d.message, m.campaign FROM delivery d JOIN message m ON m.id = d.message
     WHERE d.status = 'queued' AND d.next_at > now() AND d.next_at < 'infinity'
         AND ($1::bigint IS NULL OR m.campaign = $1)
         AND ($2::bigint[] IS NULL OR d.message = ANY($2))
     FOR UPDATE OF d SKIP LOCKED
+), afresh AS (
+    UPDATE campaign SET rate_epoch = rate_epoch + 1
+    WHERE $2::bigint[] IS NULL AND id IN (SELECT campaign FROM wanted)
 )
 UPDATE delivery d SET next_at = now() FROM wanted WHERE d.message = wanted.message
 RETURNING d.message;
@@ -586,7 +592,7 @@ DELETE FROM parked_event p USING beyond WHERE p.id = beyond.id RETURNING p.sourc
 
 -- name: resolve_keys
 -- The messages that these keys name, with what an event of theirs touches.
-SELECT m.key AS named, m.id, m.campaign, m.source, m.recipient_index, m.recipient = 'erased' AS erased, m.injected,
+SELECT m.key AS named, m.id, m.accepted_at, m.campaign, m.source, m.recipient_index, m.recipient = 'erased' AS erased, m.injected,
     c.ams_mailing
 FROM message m
 LEFT JOIN campaign c ON c.id = m.campaign
@@ -594,7 +600,14 @@ WHERE m.key = ANY($1::bytea[]);
 
 -- name: count_named
 -- To how many messages each of these ids leads. Asked before `resolve_aliases`: what appears in between counts as new.
-SELECT named, messages_named(ARRAY[named]) AS found FROM unnest($1::bytea[]) AS t (named);
+SELECT named, sum(found)::bigint AS found FROM (
+    SELECT key AS named, 1 AS found FROM message WHERE key = ANY($1::bytea[])
+    UNION ALL
+    SELECT digest, count(*) FROM alias WHERE digest = ANY($1::bytea[]) GROUP BY digest
+    UNION ALL
+    SELECT s.key, (SELECT count(*) FROM message m WHERE m.submission = s.id) FROM submission s
+    WHERE s.key = ANY($1::bytea[])
+) counted GROUP BY named;
 
 -- name: resolve_aliases
 -- The messages that alias digests or submission keys $1 lead to: those of the recipients $2, and two more of each, which is enough to know that there are several.
@@ -613,7 +626,7 @@ WITH led AS (
         (SELECT m.id FROM submission s JOIN message m ON m.submission = s.id WHERE s.key = t.named ORDER BY m.id LIMIT 2)
     ) found
 )
-SELECT led.named, m.id, m.campaign, m.source, m.recipient_index, m.recipient = 'erased' AS erased, m.injected,
+SELECT led.named, m.id, m.accepted_at, m.campaign, m.source, m.recipient_index, m.recipient = 'erased' AS erased, m.injected,
     c.ams_mailing
 FROM led
 JOIN message m ON m.id = led.message
@@ -650,6 +663,25 @@ SELECT * FROM unnest(
     $9::text[], $10::text[], $11::text[], $12::bytea[], $13::text[], $14::text[], $15::text[], $16::text[],
     $17::text[], $18::bytea[]
 );
+
+-- name: hits_around
+-- The opens and clicks of the messages $1 from $4 seconds before the times $2 to as long after the times $3.
+SELECT
+    e.message, e.recorded_at, e.id, e.type, e.source, e.occurred_at, e.link, e.machine, e.reason, e.url, e.network,
+    e.user_agent, e.dedupe
+FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS t (message, first, last)
+CROSS JOIN LATERAL (
+    SELECT * FROM event
+    WHERE event.message = t.message AND event.type IN ('opened', 'clicked')
+        AND event.occurred_at BETWEEN t.first - make_interval(secs => $4) AND t.last + make_interval(secs => $4)
+    OFFSET 0
+) e;
+
+-- name: rejudge_events
+-- Label the events $1 to $3 as a machine's, for the reason $4.
+UPDATE event e SET machine = true, verdict = 'machine', reason = $4
+FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[]) AS t (message, recorded_at, id)
+WHERE e.message = t.message AND e.recorded_at = t.recorded_at AND e.id = t.id;
 
 -- name: tally_events
 -- Count the events of these messages by what they say and who said it, those that are gone too.
@@ -718,7 +750,7 @@ RETURNING recipient_index;
 
 -- name: list_suppressions
 -- Who is suppressed, by source and then by person, behind the place ($1, $2): of source $3, or the person $4, when they are given.
-SELECT s.source, s.recipient_index, nullif(coalesce(s.recipient, m.recipient), 'erased') AS recipient, s.reason, s.at
+SELECT s.source, s.recipient_index, s.recipient AS entered, nullif(m.recipient, 'erased') AS recipient, s.reason, s.at
 FROM suppression s LEFT JOIN message m ON m.id = s.message
 WHERE s.lifted_at IS NULL
     AND ($1::text IS NULL OR (s.source, s.recipient_index) > ($1, $2::bytea))
@@ -739,6 +771,21 @@ SELECT EXISTS (
 -- Queue what AMS is to hear.
 INSERT INTO outbox (mailing, campaign, message, url)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]);
+
+-- name: withdraw_items
+-- Let go of what AMS has not taken yet of events of the campaigns $1 and messages $2 with the urls $3, recorded at $4: one for each.
+WITH taken AS (
+    SELECT campaign, message, url, recorded_at, count(*) AS amount
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[]) AS t (campaign, message, url, recorded_at)
+    GROUP BY campaign, message, url, recorded_at
+), waiting AS (
+    SELECT o.id, taken.amount,
+        row_number() OVER (PARTITION BY o.campaign, o.message, o.url, o.created_at ORDER BY o.id) AS place
+    FROM taken JOIN outbox o
+        ON o.campaign = taken.campaign AND o.message = taken.message AND o.url = taken.url
+        AND o.created_at = taken.recorded_at
+)
+DELETE FROM outbox o USING waiting WHERE o.id = waiting.id AND waiting.place <= waiting.amount;
 
 -- name: waiting_mailings
 -- The mailings that have items waiting, the longest waiting first: a hop from mailing to mailing, not a scan of the items.
@@ -940,7 +987,7 @@ ORDER BY e.recorded_at DESC, e.id DESC LIMIT $7;
 -- name: report_campaigns
 -- Campaigns, newest first; each filter is null or must hold.
 SELECT
-    c.id, c.source, c.campaign_id, c.to_send, c.paused_at IS NOT NULL AS paused, c.closed, c.send_window,
+    c.id, c.source, c.campaign_id, c.to_send, c.paused_at IS NOT NULL AS paused, c.closed, c.send_window, c.rate,
     coalesce(a.held, a.last_error) AS last_error
 FROM campaign c
 LEFT JOIN ams_mailing a ON a.mailing = c.ams_mailing
@@ -1015,7 +1062,10 @@ SELECT source, reason, count(*) AS events FROM parked_event GROUP BY source, rea
 
 -- name: pause_campaign
 -- Set the operator's hold ($2 true) or lift it; the first hold's time stays.
-UPDATE campaign SET paused_at = CASE WHEN $2::boolean THEN coalesce(paused_at, now()) END WHERE id = $1;
+UPDATE campaign
+SET paused_at = CASE WHEN $2::boolean THEN coalesce(paused_at, now()) END,
+    rate_epoch = rate_epoch + (NOT $2::boolean)::int
+WHERE id = $1;
 
 -- name: expect_campaign
 -- Say how many messages a campaign will have; null when nobody knows.
@@ -1023,7 +1073,11 @@ UPDATE campaign SET to_send = $2 WHERE id = $1;
 
 -- name: window_campaign
 -- Give a campaign a send window of its own; null takes it away. $3: it is closed now.
-UPDATE campaign SET send_window = $2, closed = $3 WHERE id = $1;
+UPDATE campaign SET send_window = $2, closed = $3, rate_epoch = rate_epoch + (NOT $3::boolean)::int WHERE id = $1;
+
+-- name: rate_campaign
+-- Give a campaign a rate of its own; null takes it away.
+UPDATE campaign SET rate = $2, rate_epoch = rate_epoch + 1 WHERE id = $1;
 
 -- name: windowed_campaigns
 -- The campaigns with a send window of their own, and those that are closed.
@@ -1031,11 +1085,13 @@ SELECT id, send_window, closed FROM campaign WHERE send_window IS NOT NULL OR cl
 
 -- name: close_campaigns
 -- Close campaigns $1, and open campaigns $2.
-UPDATE campaign SET closed = id = ANY($1::bigint[]) WHERE id = ANY($1::bigint[]) OR id = ANY($2::bigint[]);
+UPDATE campaign SET closed = id = ANY($1::bigint[]), rate_epoch = rate_epoch + (id = ANY($2::bigint[]))::int
+WHERE id = ANY($1::bigint[]) OR id = ANY($2::bigint[]);
 
 -- name: close_others
 -- Close every campaign without a window of its own ($1 true), or open them.
-UPDATE campaign SET closed = $1 WHERE send_window IS NULL AND closed <> $1::boolean;
+UPDATE campaign SET closed = $1, rate_epoch = rate_epoch + (NOT $1::boolean)::int
+WHERE send_window IS NULL AND closed <> $1::boolean;
 
 -- name: changed_campaigns
 -- Up to $1 campaigns whose counts changed since they were last derived anew, longest ago first.
@@ -1114,7 +1170,7 @@ WITH derived AS (
 )
 SELECT counter, derived, recorded FROM compared ORDER BY counter;
 
--- == erasure and retention (ledger/erasure.py, ledger/retention.py) ==
+-- == erasure, retention and sealing (ledger/erasure.py, ledger/retention.py, ledger/resealing.py) ==
 
 -- name: hold_deliveries
 -- Hold these messages' states until the transaction ends. What is read of them is read by a later statement: one that waits for a lock sees the locked rows as they are, and the others as they were.
@@ -1219,6 +1275,14 @@ DELETE FROM parked_event WHERE recipient_index = $1 RETURNING id;
 -- Let go of parked events in which an address stands: $1, in octets as `encode` spells them.
 DELETE FROM parked_event WHERE encode(payload, 'escape') ~* $1::text RETURNING id;
 
+-- name: sealed_parked
+-- The next $2 parked events behind $1 whose payload is sealed.
+SELECT id, payload FROM parked_event WHERE id > $1 AND substr(payload, 1, 2) = '\xc100' ORDER BY id LIMIT $2;
+
+-- name: drop_parked_by_id
+-- Let go of these parked events.
+DELETE FROM parked_event WHERE id = ANY($1::bigint[]) RETURNING id;
+
 -- name: drop_items_naming
 -- Let go of what AMS was to hear about a link in which an address stands.
 DELETE FROM outbox WHERE url ~* $1::text RETURNING id;
@@ -1249,10 +1313,13 @@ UPDATE suppression SET recipient = NULL WHERE recipient_index = $1 AND recipient
 SELECT min(id) AS first, max(id) AS last FROM message;
 
 -- name: messages_naming
--- Of the messages $1 to $2, those that name an address in other words than their recipient: $3 in text, $4 in octets.
+-- Of the messages $1 to $2, those that name an address in other words than their recipient: $3 in text, $4 in octets; and those whose sender is sealed, to be looked at.
 SELECT id, sender, message_id, original_message_id FROM message
 WHERE id BETWEEN $1 AND $2
-    AND (encode(sender, 'escape') ~* $4::text OR message_id ~* $3::text OR original_message_id ~* $3::text);
+    AND (
+        substr(sender, 1, 2) = '\xc100' OR encode(sender, 'escape') ~* $4::text
+        OR message_id ~* $3::text OR original_message_id ~* $3::text
+    );
 
 -- name: reword_messages
 -- Give messages words that name nobody.
@@ -1263,23 +1330,109 @@ WHERE m.id = t.id RETURNING m.id;
 -- name: reword_replies
 -- Reword the replies of the messages $1 to $2 that name an address.
 UPDATE delivery SET reply = regexp_replace(reply, $3::text, $4::text, 'gi')
-WHERE message BETWEEN $1 AND $2 AND reply ~* $3::text RETURNING message;
+WHERE message BETWEEN $1 AND $2 AND reply ~* $3::text AND NOT starts_with(reply, chr(14)) RETURNING message;
+
+-- name: sealed_replies
+-- The sealed replies of the messages $1 to $2.
+SELECT message, reply FROM delivery WHERE message BETWEEN $1 AND $2 AND starts_with(reply, chr(14));
+
+-- name: exchange_replies
+-- Put the words $3 in the place of $2 in the states of the messages $1, where they still stand.
+UPDATE delivery d SET reply = t.after FROM unnest($1::bigint[], $2::text[], $3::text[]) AS t (message, before, after)
+WHERE d.message = t.message AND d.reply = t.before RETURNING d.message;
 
 -- name: events_naming
--- The events of the messages $1 to $2 that name an address.
-SELECT recorded_at, id, message, url, reason, description, raw FROM event
-WHERE message BETWEEN $1 AND $2
-    AND (url ~* $3::text OR reason ~* $3::text OR description ~* $3::text OR encode(raw, 'escape') ~* $4::text);
+-- The events of the messages $1 to $2 that name an address; and those in which something is sealed, to be looked at.
+SELECT * FROM (
+    SELECT
+        recorded_at, id, message, url, reason, description, raw,
+        coalesce(url ~* $3::text, false) OR coalesce(reason ~* $3::text, false)
+        OR coalesce(description ~* $3::text, false) OR coalesce(encode(raw, 'escape') ~* $4::text, false) AS named
+    FROM event WHERE message BETWEEN $1 AND $2
+) looked
+WHERE named OR starts_with(reason, chr(14)) OR starts_with(description, chr(14)) OR substr(raw, 1, 2) = '\xc100';
 
 -- name: bodies_naming
--- The next $4 bodies behind ($2, $3), and whether one of the spellings $1 of an address stands in them.
+-- The next $4 bodies behind ($2, $3), and whether one of the spellings $1 of an address stands in them; none where it is sealed.
 SELECT
     b.day, b.id,
-    EXISTS (
+    CASE WHEN substr(b.envelope, 1, 2) <> '\xc100' AND substr(b.content, 1, 2) <> '\xc100' THEN EXISTS (
         SELECT FROM unnest($1::bytea[]) AS t (form)
         WHERE position(form IN b.envelope) > 0 OR position(form IN b.content) > 0
-    ) AS names
+    ) END AS names
 FROM body b WHERE (b.day, b.id) > ($2::date, $3::bigint) ORDER BY b.day, b.id LIMIT $4;
+
+-- name: sealable_messages
+-- The addresses of the messages $1 to $2.
+SELECT id, sender, recipient, recipient = 'erased' AS erased FROM message WHERE id BETWEEN $1 AND $2;
+
+-- name: exchange_addresses
+-- Give messages $1 the senders $3 for $2 and the recipients $5 for $4, where these still stand.
+UPDATE message m SET sender = t.sender, recipient = t.recipient
+FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[])
+    AS t (id, old_sender, sender, old_recipient, recipient)
+WHERE m.id = t.id AND m.sender = t.old_sender AND m.recipient = t.old_recipient RETURNING m.id;
+
+-- name: sealable_replies
+-- The replies of the messages $1 to $2.
+SELECT message, reply FROM delivery WHERE message BETWEEN $1 AND $2 AND reply <> '';
+
+-- name: sealable_events
+-- The events of the messages $1 to $2 that hold an upstream's or a provider's words; `worded`: their reason is some.
+SELECT recorded_at, id, message, reason, description, raw, type = 'failed' AS worded FROM event
+WHERE message BETWEEN $1 AND $2
+    AND (type = 'failed' AND reason IS NOT NULL OR description IS NOT NULL OR raw IS NOT NULL);
+
+-- name: exchange_events
+-- Give events other words ($7 to $9) where these ($4 to $6) still stand.
+UPDATE event e SET reason = t.reason, description = t.description, raw = t.raw
+FROM unnest(
+    $1::timestamptz[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::bytea[]
+) AS t (recorded_at, id, message, old_reason, old_description, old_raw, reason, description, raw)
+WHERE e.message = t.message AND e.recorded_at = t.recorded_at AND e.id = t.id
+    AND (e.reason, e.description, e.raw) IS NOT DISTINCT FROM (t.old_reason, t.old_description, t.old_raw)
+RETURNING e.id;
+
+-- name: sealable_suppressions
+-- The next $3 suppressions behind the place ($1, $2) that were entered by hand.
+SELECT source, recipient_index, recipient FROM suppression
+WHERE (source, recipient_index) > ($1, $2::bytea) AND recipient IS NOT NULL
+ORDER BY source, recipient_index LIMIT $3;
+
+-- name: exchange_suppressions
+-- Give suppressions ($1, $2) the recipients $4 for $3, where these still stand.
+UPDATE suppression s SET recipient = t.recipient
+FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[]) AS t (source, recipient_index, old, recipient)
+WHERE s.source = t.source AND s.recipient_index = t.recipient_index AND s.recipient = t.old RETURNING s.source;
+
+-- name: sealable_parked
+-- The next $2 parked events behind $1.
+SELECT id, payload FROM parked_event WHERE id > $1 ORDER BY id LIMIT $2;
+
+-- name: exchange_parked
+-- Give parked events $1 the payloads $3 for $2, where these still stand.
+UPDATE parked_event p SET payload = t.after FROM unnest($1::bigint[], $2::bytea[], $3::bytea[]) AS t (id, before, after)
+WHERE p.id = t.id AND p.payload = t.before RETURNING p.id;
+
+-- name: sealable_bodies
+-- The next $3 bodies behind the place ($1, or the first; $2), by the first $4 octets of what they hold.
+SELECT day, id, substr(envelope, 1, $4::integer) AS envelope, substr(content, 1, $4::integer) AS content FROM body
+WHERE $1::date IS NULL OR (day, id) > ($1, $2::bigint) ORDER BY day, id LIMIT $3;
+
+-- name: exchange_body
+-- Give the body ($1, $2) another form of what it holds: a body never says anything else.
+UPDATE body SET envelope = $3, content = $4 WHERE day = $1 AND id = $2 RETURNING id;
+
+-- name: older_processes
+-- How many processes live that started before addresses were first sealed with the key $1; all, where it never did.
+SELECT count(*) AS processes FROM process
+WHERE lease_until > now() AND started_at < coalesce(
+    (SELECT first_seen FROM keyring WHERE purpose = 'addresses' AND fingerprint = $1), 'infinity'
+);
+
+-- name: retire_address_keys
+-- Forget every key of addresses but those with the fingerprints $1.
+DELETE FROM keyring WHERE purpose = 'addresses' AND fingerprint <> ALL($1::text[]) RETURNING fingerprint;
 
 -- name: lock_retention
 -- Let one process at a time do away with what is old; false when another does.

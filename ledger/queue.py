@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from ledger.ids import MessageKey, key_bytes, key_text
-from ledger.reports import shown_address
+from ledger.sealing import Column, Sealer
 from ledger.store import Ledger, Record
 
 #: The reply of a message that an operator cancelled, where an upstream's would stand.
@@ -62,7 +62,7 @@ async def waiting(
     found = await ledger.fetch("list_queue", after, campaign, rows, limit + 1)
     shown = found[:limit]
     return WaitingPage(
-        messages=tuple(map(_waiting, shown)),
+        messages=tuple(_waiting(row, ledger.sealer) for row in shown),
         next=shown[-1]["id"] if len(found) > limit else None,
     )
 
@@ -74,9 +74,12 @@ async def rows_of(ledger: Ledger, keys: Sequence[MessageKey]) -> list[int]:
 
 
 async def content(ledger: Ledger, row: int) -> bytes | None:
-    """Return the submission that a waiting message will be rendered from; None when it waits no more."""
+    """Return the submission that a waiting message will be rendered from; None when it waits no more.
+
+    Raises `SealedError` where our keys do not open it.
+    """
     found = await ledger.fetchrow("queued_content", row)
-    return None if found is None else bytes(found["content"])
+    return None if found is None else ledger.sealer.open(Column.CONTENT, found["content"])
 
 
 async def hurry(ledger: Ledger, *, campaign: int | None = None, rows: Sequence[int] | None = None) -> int:
@@ -96,14 +99,14 @@ async def cancel(ledger: Ledger, *, campaign: int | None = None, rows: Sequence[
             return cancelled
 
 
-def _waiting(row: Record) -> Waiting:
+def _waiting(row: Record, sealer: Sealer) -> Waiting:
     return Waiting(
         key=key_text(row["key"]),
         message_id=row["message_id"],
         campaign_id=row["campaign_id"],
         source=row["source"],
-        sender=shown_address(row["sender"]),
-        recipient=shown_address(row["recipient"]),
+        sender=sealer.show_address(Column.SENDER, row["sender"]),
+        recipient=sealer.show_address(Column.RECIPIENT, row["recipient"]),
         accepted_at=row["accepted_at"],
         size=row["size"],
         status=row["status"],
@@ -112,5 +115,5 @@ def _waiting(row: Record) -> Waiting:
         doubts=row["doubts"],
         next_attempt_at=row["next_at"],
         upstream=row["upstream"],
-        upstream_reply=row["reply"],
+        upstream_reply=sealer.show_text(Column.REPLY, row["reply"]),
     )

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ledger.ids import MessageKey, key_bytes, key_text
+from ledger.sealing import Column, Sealer
 from ledger.store import Ledger, Record
 
 #: Events that one message of a listing carries; `events` pages through all of them.
@@ -190,9 +191,9 @@ async def messages(
         told: dict[int, list[Event]] = {}
         if events and shown:
             for row in await session.fetch("report_events_of_messages", [row["id"] for row in shown], events):
-                told.setdefault(row["message"], []).append(_event(row))
+                told.setdefault(row["message"], []).append(Event(**_told(row, ledger.sealer)))
     return Page(
-        messages=tuple(_message(row, told.get(row["id"], [])) for row in shown),
+        messages=tuple(_message(row, told.get(row["id"], []), ledger.sealer) for row in shown),
         next=shown[-1]["id"] if len(rows) > limit else None,
     )
 
@@ -227,56 +228,50 @@ async def events(
         )
     shown = rows[:limit]
     return EventPage(
-        events=tuple(_listed(row) for row in shown),
+        events=tuple(_listed(row, ledger.sealer) for row in shown),
         next=(shown[-1]["recorded_at"], shown[-1]["id"]) if len(rows) > limit else None,
     )
-
-
-def shown_address(stored: bytes) -> str:
-    """Return a stored address as text that JSON and UTF-8 can carry; what is not UTF-8 becomes U+FFFD."""
-    return stored.decode("utf-8", "replace")
 
 
 def _both(first: tuple[int, ...] | None, second: tuple[int, ...]) -> tuple[int, ...]:
     return second if first is None else tuple(set(first).intersection(second))
 
 
-def _event(row: Record) -> Event:
-    return Event(**_told(row))
-
-
-def _listed(row: Record) -> ListedEvent:
+def _listed(row: Record, sealer: Sealer) -> ListedEvent:
     return ListedEvent(
-        **_told(row),
+        **_told(row, sealer),
         recorded_at=row["recorded_at"],
         key=key_text(row["key"]),
         message_id=row["message_id"],
         campaign_id=row["campaign_id"],
-        recipient=shown_address(row["recipient"]),
+        recipient=sealer.show_address(Column.RECIPIENT, row["recipient"]),
     )
 
 
 _PROVIDERS = ("step", "bounce", "smtp_code", "enhanced_code", "description")
 
 
-def _told(row: Record) -> dict[str, Any]:
+def _told(row: Record, sealer: Sealer) -> dict[str, Any]:
     # A machine's reason is the evidence against it; an event of a person has one only when its teller gave one.
-    reason = row["reason"] or (row["verdict"] if row["machine"] else None)
+    reason = sealer.show_text(Column.REPLY, row["reason"]) or (row["verdict"] if row["machine"] else None)
     known = {name: row[name] for name in ("type", "source", "occurred_at", "url", "machine")}
-    return known | {"reason": reason} | {name: row[name] for name in _PROVIDERS if row[name] is not None}
+    words = {name: row[name] for name in _PROVIDERS if row[name] is not None}
+    if "description" in words:
+        words["description"] = sealer.show_text(Column.DESCRIPTION, words["description"])
+    return known | {"reason": reason} | words
 
 
-def _message(row: Record, told: Sequence[Event]) -> Message:
+def _message(row: Record, told: Sequence[Event], sealer: Sealer) -> Message:
     return Message(
         message_id=row["message_id"],
         key=key_text(row["key"]),
         campaign_id=row["campaign_id"],
-        recipient=shown_address(row["recipient"]),
+        recipient=sealer.show_address(Column.RECIPIENT, row["recipient"]),
         original_message_id=row["original_message_id"],
         status=row["status"],
         accepted_at=row["accepted_at"],
         sent_at=row["sent_at"],
-        upstream_reply=row["upstream_reply"],
+        upstream_reply=sealer.show_text(Column.REPLY, row["upstream_reply"]),
         tracking=Tracking(injected=row["injected"], reason=row["reason"], links=row["links"]),
         engagement=Engagement(**{name: row[name] for name in Engagement.__struct_fields__}),
         events=tuple(told),

@@ -1,8 +1,9 @@
 """Reach PostgreSQL: one pool, and the statements of queries.sql by name.
 
 The files beside this one give the statements types: mail (the relay's), engagements and outbox (the courier's),
-reports (the console's). The driver's errors are not translated: the loops that call decide what a lost connection
-means, by the two tuples below.
+reports (the console's). They seal and open what names people with the ledger's sealer, so that nobody else carries
+keys. The driver's errors are not translated: the loops that call decide what a lost connection means, by the two
+tuples below.
 """
 
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from ledger.sealing import Sealer
 from ledger.statements import statements
 
 if TYPE_CHECKING:
@@ -39,8 +41,10 @@ REFUSED_VALUE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 class Session:
     """One connection, alone or inside a transaction."""
 
-    def __init__(self, connection: "PoolConnectionProxy[Record] | asyncpg.Connection[Record]") -> None:
+    def __init__(self, connection: "PoolConnectionProxy[Record] | asyncpg.Connection[Record]", sealer: Sealer) -> None:
         self._connection = connection
+        #: What names people passes through it, on its way in and out.
+        self.sealer = sealer
 
     async def fetch(self, name: str, *arguments: Any) -> list[Record]:
         """Run the statement *name* and return its rows."""
@@ -58,20 +62,22 @@ class Session:
 class Ledger:
     """The pool. Open it with `open_ledger`."""
 
-    def __init__(self, pool: "asyncpg.Pool[Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[Record]", sealer: Sealer) -> None:
         self._pool = pool
+        #: What names people passes through it, on its way in and out.
+        self.sealer = sealer
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """Borrow a connection; each statement commits by itself."""
         async with self._pool.acquire() as connection:
-            yield Session(connection)
+            yield Session(connection, self.sealer)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         """Borrow a connection for one transaction: committed at the end, rolled back on any exception."""
         async with self._pool.acquire() as connection, connection.transaction():
-            yield Session(connection)
+            yield Session(connection, self.sealer)
 
     async def fetch(self, name: str, *arguments: Any) -> list[Record]:
         """Run one statement on a connection of its own and return its rows."""
@@ -90,8 +96,13 @@ class Ledger:
 
 
 @asynccontextmanager
-async def open_ledger(database_url: str, *, connections: int = 8) -> AsyncIterator[Ledger]:
-    """Open a pool on *database_url* that connects when it is first used, and close it at the end."""
+async def open_ledger(
+    database_url: str, *, connections: int = 8, sealer: Sealer | None = None
+) -> AsyncIterator[Ledger]:
+    """Open a pool on *database_url* that connects when it is first used, and close it at the end.
+
+    Without a *sealer* addresses are kept as they are.
+    """
     pool = asyncpg.create_pool(
         database_url,
         min_size=0,
@@ -102,7 +113,7 @@ async def open_ledger(database_url: str, *, connections: int = 8) -> AsyncIterat
     )
     await pool
     try:
-        yield Ledger(pool)
+        yield Ledger(pool, sealer or Sealer())
     finally:
         try:
             await pool.close()

@@ -8,9 +8,8 @@ from datetime import datetime
 
 import msgspec
 
-from ledger.mail import address_bytes
-from ledger.reports import shown_address
-from ledger.store import Ledger
+from ledger.sealing import Column
+from ledger.store import Ledger, Record
 
 #: The source of an entry that binds everybody's campaign mail.
 EVERY_SOURCE = ""
@@ -50,7 +49,7 @@ async def enter(ledger: Ledger, entries: Sequence[Entry]) -> int:
         "enter_suppressions",
         [entry.source for entry in entries],
         [entry.recipient_index for entry in entries],
-        [address_bytes(entry.recipient) for entry in entries],
+        [ledger.sealer.seal_address(Column.SUPPRESSED, entry.recipient) for entry in entries],
         [entry.reason for entry in entries],
         [entry.at for entry in entries],
     )
@@ -77,7 +76,7 @@ async def listing(
         suppressions=tuple(
             Suppression(
                 source=row["source"],
-                recipient=None if row["recipient"] is None else shown_address(row["recipient"]),
+                recipient=_recipient(ledger, row),
                 reason=row["reason"],
                 at=row["at"],
             )
@@ -85,3 +84,12 @@ async def listing(
         ),
         next=(shown[-1]["source"], shown[-1]["recipient_index"]) if len(rows) > limit else None,
     )
+
+
+def _recipient(ledger: Ledger, row: Record) -> str | None:
+    """Return whom an operator entered, or else whom the message went to that was answered so."""
+    if row["entered"] is not None:
+        return ledger.sealer.show_address(Column.SUPPRESSED, row["entered"])
+    if row["recipient"] is not None:
+        return ledger.sealer.show_address(Column.RECIPIENT, row["recipient"])
+    return None

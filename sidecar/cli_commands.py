@@ -44,6 +44,7 @@ def _plain_failures() -> Iterator[None]:
 
     from ledger.processes import UnknownKeyError
     from ledger.schema import SchemaError
+    from ledger.sealing import SealedError
     from ledger.store import UNAVAILABLE
     from sidecar.embedded import EmbeddedError
     from sidecar.keys import KeyFileError
@@ -51,7 +52,7 @@ def _plain_failures() -> Iterator[None]:
 
     try:
         yield
-    except (UnknownKeyError, KeyFileError) as error:
+    except (UnknownKeyError, SealedError, KeyFileError) as error:
         raise CommandError(str(error), code=2) from error
     except (EmbeddedError, NoLedgerError, SchemaError) as error:
         raise CommandError(str(error)) from error
@@ -236,8 +237,10 @@ COMMAND_BODIES: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "queue": _report("queue_command", of="sidecar.queue_cli"),
     "suppress": _report("suppress", of="sidecar.suppress_cli"),
     "forget": _report("forget", of="sidecar.forget_cli"),
+    "seal": _report("seal", of="sidecar.seal_cli"),
     "unmatched": _report("unmatched"),
     "replay": _report("replay"),
+    "probe": _report("probe", of="sidecar.probe_cli"),
     "passwd": _passwd,
     "bench": _bench,
 }

@@ -137,6 +137,8 @@ def _campaign_words(to: argparse.ArgumentParser) -> None:
         "--window", metavar="TEXT", help="when its mail may be sent: 'Mon-Fri 08:00-20:00 Europe/Berlin'; '' is always"
     )
     to.add_argument("--no-window", action="store_true", help="the window of relay.send_window again")
+    to.add_argument("--rate", metavar="RATE", help="how fast its mail may leave: 100/m, 10/s, 1000/h; none: no limit")
+    to.add_argument("--no-rate", action="store_true", help="the rate of relay.campaign_rate again")
     _json(to)
 
 
@@ -174,6 +176,11 @@ def _forget(to: argparse.ArgumentParser) -> None:
     _json(to)
 
 
+def _seal(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--open", action="store_true", help="decrypt them instead, to do without any key")
+    _json(to)
+
+
 def _unmatched(to: argparse.ArgumentParser) -> None:
     to.add_argument("--limit", type=_page, default=100, metavar="N", help="at most so many (100)")
     _json(to)
@@ -187,6 +194,13 @@ def _replay(to: argparse.ArgumentParser) -> None:
         help="build items from the ledger's events since then: 2026-11-20 or 2026-11-20T08:00:00Z; UTC unless it says",
     )
     _json(to)
+
+
+def _probe(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--to", required=True, metavar="ADDRESS", help="who gets the message")
+    to.add_argument("--from", dest="sender", metavar="ADDRESS", help="its sender (outrider@ and this host's name)")
+    to.add_argument("--upstream", metavar="URL", help="where it is sent (relay.upstream)")
+    to.add_argument("--wait", type=_count, default=600, metavar="SECONDS", help="for events; 0: do not (600)")
 
 
 def _passwd(to: argparse.ArgumentParser) -> None:
@@ -248,7 +262,7 @@ COMMANDS = (
     Command(name="sync-counts", does="Derive the counts anew from the messages' states.", arguments=_status),
     Command(
         name="campaign",
-        does="Say what a campaign expects, and when its mail may be sent.",
+        does="Say what a campaign expects, when its mail may be sent, and how fast.",
         arguments=_campaign_words,
     ),
     Command(name="pause", does="Hold a campaign's mail: it is accepted and waits.", arguments=_hold),
@@ -256,8 +270,10 @@ COMMANDS = (
     Command(name="queue", does="See what waits, try it again now, or end it.", arguments=_queue),
     Command(name="suppress", does="Keep campaign mail from recipients, or let it go again.", arguments=_suppress),
     Command(name="forget", does="Erase an address everywhere, and print a receipt.", arguments=_forget),
+    Command(name="seal", does="Encrypt the addresses of older rows with the newest key.", arguments=_seal),
     Command(name="unmatched", does="List events that matched no message, with the reason.", arguments=_unmatched),
     Command(name="replay", does="Send parked AMS items again, or build those of a time gone by.", arguments=_replay),
+    Command(name="probe", does="Send one message, and see by which ids its events find it.", arguments=_probe),
     Command(name="passwd", does="Set a user's password in a users file.", arguments=_passwd, settings=False),
     Command(name="bench", does="Measure against baselines, side by side.", arguments=_bench, settings=False),
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ledger.visitors import PREFIX
 from ledger.windows import parse_windows
 from sidecar.addresses import Listen, is_host, parse_listen, parse_network, too_wide
 from sidecar.dkim_keys import key_file
@@ -52,8 +53,9 @@ def value_at(settings: Settings, path: str) -> str:
 
 def contradictions(settings: Settings, spell: Spell) -> Iterator[Problem]:
     """Yield every problem that is one whichever role starts."""
-    mail_out = (_upstreams, _rates, _dkim, _windows)
-    for check in (_listeners, _networks, _tls, _public_url, *mail_out, _stores, _ams, _webhooks, _names, _times):
+    mail_out = (_upstreams, _rates, _campaign_rates, _dkim, _windows)
+    told = (_ams, _webhooks, _bursts)
+    for check in (_listeners, _networks, _tls, _public_url, *mail_out, _stores, *told, _names, _times):
         yield from check(settings, spell)
 
 
@@ -99,6 +101,7 @@ def _networks(settings: Settings, spell: Spell) -> Iterator[Problem]:
         ("relay.allow", settings.relay.allow),
         ("relay.proxies", settings.relay.proxies),
         ("tracker.trusted_proxies", settings.tracker.trusted_proxies),
+        ("courier.own_networks", settings.courier.own_networks),
     ):
         for text in texts:
             try:
@@ -108,6 +111,14 @@ def _networks(settings: Settings, spell: Spell) -> Iterator[Problem]:
             else:
                 if path == "relay.allow":
                     allowed.append(network)
+                kept = PREFIX[network.version]
+                if path == "courier.own_networks" and network.prefixlen > kept:
+                    yield _one(
+                        path,
+                        spell,
+                        f"{network} is narrower than the /{kept} that a hit keeps of its address, so it cannot be told "
+                        f"from its neighbours; name the /{kept} if all of it is yours",
+                    )
     public = [path for path, address in _addresses(settings) if path.startswith("relay.") and not address.loopback]
     if public and (wide := too_wide(allowed)) is not None:
         yield Problem(
@@ -115,6 +126,11 @@ def _networks(settings: Settings, spell: Spell) -> Iterator[Problem]:
             text=f"{spell('relay.allow')}: {wide} with {spell(public[0])} beyond loopback is an open relay; "
             f"name the networks of your mailers, or let them log in ({spell('relay.users')})",
         )
+
+
+def _bursts(settings: Settings, spell: Spell) -> Iterator[Problem]:
+    if settings.courier.burst_links == 1:
+        yield _one("courier.burst_links", spell, "1 would make every click a burst; 0 switches bursts off")
 
 
 def _tls(settings: Settings, spell: Spell) -> Iterator[Problem]:
@@ -202,6 +218,18 @@ def _circles(settings: Settings, path: str, upstream: "UpstreamAddress", spell: 
         if ours.startswith("relay.") and here and target.port == address.port:
             text = f"{spell(path)} is {spell(ours)}: mail would go round in circles; name the next server"
             yield Problem(paths=(path, ours), text=text)
+
+
+def _campaign_rates(settings: Settings, spell: Spell) -> Iterator[Problem]:
+    if not settings.relay.campaign_rate:
+        return
+    from relay.throttle import parse_campaign_rate
+
+    for number, text in enumerate(settings.relay.campaign_rate, start=1):
+        try:
+            parse_campaign_rate(text)
+        except ValueError as error:
+            yield _one("relay.campaign_rate", spell, f"item {number}: {error}")
 
 
 def _rates(settings: Settings, spell: Spell) -> Iterator[Problem]:

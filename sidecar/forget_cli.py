@@ -17,12 +17,13 @@ from courier.stream import StreamUnavailableError, emptied
 from ledger import erasure
 from ledger.ids import key_text, recipient_index
 from ledger.processes import check_identity
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from ledger.traces import Traces
 from sidecar.answers import mailbox, say, say_json
 from sidecar.capture_files import forget_captured
 from sidecar.failures import CommandError
 from sidecar.keys import load_keys
+from sidecar.reach import opened
 from sidecar.settings import CAPTURE_DIRECTORY, JOURNAL_DIRECTORY, Settings
 from sidecar.tables import table
 from tracker.segment import used
@@ -91,7 +92,7 @@ async def forget(settings: Settings, given: argparse.Namespace) -> int:
         raise CommandError(f"forget: {error}", code=2) from None
     identity_key = load_keys(settings).identity
     hits = await _hits(settings)
-    async with open_ledger(settings.database_url, connections=2) as ledger:
+    async with opened(settings) as ledger:
         # With another key nothing would be found, and the receipt would lie.
         await check_identity(ledger, identity_key)
         index, traces = recipient_index(identity_key, address), Traces(address)

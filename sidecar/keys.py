@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from ledger.sealing import Sealer
 from sidecar.settings import Settings
 
 SIGNING_FILE = "signing.key"
@@ -24,23 +25,39 @@ class KeyFileError(Exception):
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
-    """The secrets of the links and of the Message-IDs."""
+    """The secrets of the links, of the Message-IDs and of the addresses in the ledger."""
 
     #: Newest first: the first signs, all verify.
     signing: tuple[bytes, ...]
     #: Never rotated.
     identity: bytes
+    #: Newest first: the first encrypts, all decrypt. None is made by itself: where there is none, nothing is sealed.
+    addresses: tuple[bytes, ...] = ()
+
+    @property
+    def sealer(self) -> Sealer:
+        """What the ledger seals and opens addresses with."""
+        return Sealer(self.addresses)
 
     def __repr__(self) -> str:
         """Show how many keys there are, and none of them."""
-        return f"Keys(signing={len(self.signing)})"
+        return f"Keys(signing={len(self.signing)}, addresses={len(self.addresses)})"
 
 
 def load_keys(settings: Settings) -> Keys:
     """Return the keys as given, else as kept in the data directory, where they are made at the first start."""
     signing = settings.keys.signing or (kept_secret(settings.data_dir / SIGNING_FILE),)
     identity = settings.keys.identity or kept_secret(settings.data_dir / IDENTITY_FILE)
-    return Keys(signing=tuple(key.encode("utf-8") for key in signing), identity=identity.encode("utf-8"))
+    return Keys(
+        signing=tuple(key.encode("utf-8") for key in signing),
+        identity=identity.encode("utf-8"),
+        addresses=address_keys(settings),
+    )
+
+
+def address_keys(settings: Settings) -> tuple[bytes, ...]:
+    """Return the keys of the addresses in the ledger: those that are given, none else."""
+    return tuple(key.encode("utf-8") for key in settings.keys.addresses)
 
 
 def console_token(settings: Settings) -> str:

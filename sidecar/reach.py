@@ -8,7 +8,11 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from ledger.processes import check_addresses
+from ledger.sealing import Sealer
+from ledger.store import Ledger, open_ledger
 from sidecar.embedded import EmbeddedError, embedded, running
+from sidecar.keys import address_keys
 from sidecar.settings import Settings, SettingsError
 
 
@@ -41,6 +45,15 @@ async def reachable(settings: Settings) -> AsyncIterator[Settings]:
             yield msgspec.structs.replace(settings, database_url=started.database_url)
     except EmbeddedError as error:
         raise NoLedgerError(str(error)) from error
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Ledger]:
+    """Open the ledger for a command; raise `UnknownKeyError` where it could not read, or would not seal, addresses."""
+    keys = address_keys(settings)
+    async with open_ledger(settings.database_url, connections=2, sealer=Sealer(keys)) as ledger:
+        await check_addresses(ledger, keys)
+        yield ledger
 
 
 def joined(settings: Settings) -> Settings:

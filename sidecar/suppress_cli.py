@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ledger import suppressions
 from ledger.ids import recipient_index
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from ledger.suppressions import EVERY_SOURCE, Entry, Suppression
 from sidecar.answers import mailbox, position, say, say_json
 from sidecar.cli_parser import moment
@@ -21,6 +21,7 @@ from sidecar.cursors import SUPPRESSION_CURSOR, cursor_text
 from sidecar.export import rows_text
 from sidecar.failures import CommandError
 from sidecar.keys import load_keys
+from sidecar.reach import opened
 from sidecar.settings import Settings
 from sidecar.tables import table
 
@@ -62,7 +63,7 @@ async def suppress(settings: Settings, given: argparse.Namespace) -> int:
     if given.action == "import" and len(given.names) != 1:
         raise CommandError("suppress import: name one file, or - for standard input", code=2)
     identity_key = load_keys(settings).identity
-    async with open_ledger(settings.database_url, connections=2) as ledger:
+    async with opened(settings) as ledger:
         return await _ACTIONS[given.action](_List(ledger, identity_key), given)
 
 

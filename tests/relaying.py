@@ -10,6 +10,7 @@ from injector.dkim import Signer
 from injector.tokens import Keyring
 from ledger import processes
 from ledger.mail import MailLedger
+from ledger.sealing import Sealer
 from ledger.store import Ledger, open_ledger
 from relay.forward import Forwarder, Upstream
 from relay.inject import Profile
@@ -89,12 +90,16 @@ class Relay:
 
 @asynccontextmanager
 async def relaying(
-    database_url: str, upstream: Upstream | str, settings: RelaySettings | None = None
+    database_url: str,
+    upstream: Upstream | str,
+    settings: RelaySettings | None = None,
+    *,
+    sealer: Sealer | None = None,
 ) -> AsyncIterator[Relay]:
-    """Wire a relay to *upstream*, given as itself or as a URL."""
+    """Wire a relay to *upstream*, given as itself or as a URL; its ledger seals with *sealer*."""
     own = settings or RelaySettings(verdict_wait=5.0, ledger_wait=5.0)
     where = SmtpUpstream(parse(upstream), hostname="relay.example.com") if isinstance(upstream, str) else upstream
-    async with open_ledger(database_url) as ledger:
+    async with open_ledger(database_url, sealer=sealer) as ledger:
         relay = Relay(ledger, await processes.register(ledger, "relay"), where, own)
         await relay.mail.remember_profile(relay.profile.digest, relay.profile.encode())
         try:

@@ -27,7 +27,7 @@ async def console(context: Context) -> None:
     listen = parse_listen(settings.console.listen)
     readiness = Readiness("postgresql")
     async with AsyncExitStack() as stack:
-        ledger = await stack.enter_async_context(open_ledger(settings.database_url))
+        ledger = await stack.enter_async_context(open_ledger(settings.database_url, sealer=context.keys.sealer))
         app = make_console(
             ledger=ledger,
             identity_key=context.keys.identity,

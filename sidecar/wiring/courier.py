@@ -32,7 +32,7 @@ async def courier(context: Context) -> None:
     """Record and deliver until told to stop."""
     settings = context.settings
     async with AsyncExitStack() as stack:
-        ledger = await stack.enter_async_context(open_ledger(settings.database_url))
+        ledger = await stack.enter_async_context(open_ledger(settings.database_url, sealer=context.keys.sealer))
         process = await stack.enter_async_context(present(ledger, "courier"))
         readiness = await stack.enter_async_context(alone(context, settings.courier.admin_listen, *_NEEDS))
 

@@ -93,5 +93,5 @@ async def prepare_ledger(database_url: str, keys: Keys) -> list[str]:
     """Apply what migrations are missing and check that the keys are this ledger's; return the names applied."""
     applied = await schema.migrate(database_url)
     async with open_ledger(database_url, connections=1) as ledger:
-        await processes.check_keys(ledger, identity=keys.identity, signing=keys.signing)
+        await processes.check_keys(ledger, identity=keys.identity, signing=keys.signing, addresses=keys.addresses)
     return applied

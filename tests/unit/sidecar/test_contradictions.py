@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from sidecar.effective import effective
 from sidecar.loading import Loaded, load
 from sidecar.settings import Settings, SettingsError
+from sidecar.wiring.upstreams import upstream_of
+from tests.vendors import known
 
 NOWHERE = Path("/nowhere")
 KEYS = {"OUTRIDER_KEYS__SIGNING": "newest,older", "OUTRIDER_KEYS__IDENTITY": "for ever"}
@@ -61,11 +65,30 @@ class TestContradictions:
         assert loaded({"OUTRIDER_RELAY__LISTEN": "0.0.0.0:25", "OUTRIDER_RELAY__ALLOW": allow})
 
     @pytest.mark.parametrize(("network", "words"), [("10.0.0.1/8", "write 10.0.0.0/8"), ("ten", "expected an address")])
-    @pytest.mark.parametrize("name", ["OUTRIDER_RELAY__ALLOW", "OUTRIDER_TRACKER__TRUSTED_PROXIES"])
+    @pytest.mark.parametrize(
+        "name", ["OUTRIDER_RELAY__ALLOW", "OUTRIDER_TRACKER__TRUSTED_PROXIES", "OUTRIDER_COURIER__OWN_NETWORKS"]
+    )
     def test_a_network_that_is_none(self, name: str, network: str, words: str) -> None:
         (problem,) = problems({name: network})
         assert problem.startswith(f"{name}: ")
         assert words in problem
+
+    @pytest.mark.parametrize(
+        ("network", "kept"),
+        [("192.0.2.7", 24), ("192.0.2.0/25", 24), ("2001:db8::/64", 48), ("::1", 48), ("::ffff:10.0.0.0/104", 48)],
+    )
+    def test_an_own_network_that_hits_cannot_be_told_to_come_from(self, network: str, kept: int) -> None:
+        (problem,) = problems({"OUTRIDER_COURIER__OWN_NETWORKS": f"10.0.0.0/8,{network}"})
+        assert problem.startswith("OUTRIDER_COURIER__OWN_NETWORKS: ")
+        assert f"is narrower than the /{kept} that a hit keeps of its address" in problem
+
+    def test_own_networks_as_wide_as_what_hits_keep(self) -> None:
+        own = "10.0.0.0/8,192.0.2.0/24,2001:db8::/48,2001:db8::/32"
+        assert loaded({"OUTRIDER_COURIER__OWN_NETWORKS": own}).settings.courier.own_networks == tuple(own.split(","))
+
+    def test_a_burst_of_one_click(self) -> None:
+        (problem,) = problems({"OUTRIDER_COURIER__BURST_LINKS": "1"})
+        assert problem.startswith("OUTRIDER_COURIER__BURST_LINKS: 1 would make every click a burst")
 
     @pytest.mark.parametrize(
         "url",
@@ -175,6 +198,14 @@ class TestUpstream:
             ),
             ({"UPSTREAM": "smtp://u:hunter2@h1?starttls=off"}, "UPSTREAM: a password leaves in clear text"),
             ({"UPSTREAM": "smtp://h1?rate=50"}, "UPSTREAM: expected a rate such as 50/s"),
+            ({"UPSTREAM": "smtp://h1?profile=nobody"}, "UPSTREAM: unknown profile 'nobody'; known: "),
+            ({"UPSTREAM": "smtp://h1", "DSN": "on"}, "DSN: expected upstream, off, smtp://host:port"),
+            ({"UPSTREAM": "smtp://h1", "DSN": "smtp://u:hunter2@"}, "DSN: expected smtp://[user:password@]host:port"),
+            ({"UPSTREAM": "smtp://h1", "DSN": "smtp://127.0.0.1:2525"}, "DSN is OUTRIDER_RELAY__LISTEN: mail would"),
+            ({"UPSTREAM": "capture", "DSN": "smtp://h1"}, "UPSTREAM: capture stands alone"),
+            ({"UPSTREAM": "smtp://h1", "DSN": "smtp://h1?rate=5/s"}, "DSN: h1:25 is spelt in two ways"),
+            ({"CAMPAIGN_RATE": "spring*=10/m, autumn"}, "CAMPAIGN_RATE: item 2: expected a campaign and its rate"),
+            ({"CAMPAIGN_RATE": "spring*=10"}, "CAMPAIGN_RATE: item 1: expected a rate such as 50/s"),
             ({"DOMAIN_RATE": "example.net=10/m, example.com"}, "DOMAIN_RATE: item 2: expected a recipient domain"),
             ({"DOMAIN_RATE": "example.net=10/m, Example.net=1/s"}, "DOMAIN_RATE: example.net stands twice"),
         ],
@@ -189,8 +220,36 @@ class TestUpstream:
             "OUTRIDER_RELAY__UPSTREAM": "smtp://u:p@h1:587?rate=50/s, smtps://h2",
             "OUTRIDER_RELAY__ROUTES": "campaign:spring*=smtps://h2 smtp://u:p@h1:587?rate=50/s, from:a.example=smtp://v:p@h1:587",
             "OUTRIDER_RELAY__DOMAIN_RATE": "example.net=10/m",
+            "OUTRIDER_RELAY__CAMPAIGN_RATE": "spring*=100/m, *=10/s",
+            "OUTRIDER_RELAY__DSN": "smtps://h2",
         }
         assert len(loaded(environment).settings.relay.routes) == 2
+
+    def test_a_guessed_profile_is_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        known(monkeypatch)
+        environment = {
+            "OUTRIDER_RELAY__UPSTREAM": "smtp://u:hunter2@tags.example.com:587, smtp://json.example.com?profile=json",
+            "OUTRIDER_RELAY__DSN": "smtp://u:hunter2@eu.json.example.com",
+        }
+        shown = effective(loaded(environment))
+        assert "# upstream tags.example.com:587: profile=tags, by the host's name\n" in shown
+        assert "# upstream eu.json.example.com:25: profile=json, by the host's name\n" in shown
+        assert shown.count("by the host's name") == 2
+        assert "hunter2" not in shown
+
+    def test_a_guessed_profile_is_said_at_the_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        known(monkeypatch)
+        settings = loaded({"OUTRIDER_RELAY__UPSTREAM": "smtp://tags.example.com, smtp://mail.example.com"}).settings
+        with capture_logs() as logs:
+            upstream_of(settings, "relay.example.com")
+        assert logs == [
+            {
+                "event": "upstream_profile_guessed",
+                "log_level": "info",
+                "upstream": "tags.example.com:25",
+                "profile": "tags",
+            }
+        ]
 
     def test_an_upstream_beside_us(self) -> None:
         assert loaded({"OUTRIDER_RELAY__UPSTREAM": "smtp://127.0.0.1:2526"})

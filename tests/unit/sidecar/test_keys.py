@@ -19,6 +19,8 @@ def test_keys_are_made_once_and_kept(tmp_path: Path) -> None:
     assert load_keys(settings) == first
     assert len(first.signing) == 1
     assert len(first.identity) >= 32
+    # Sealing is a setting: nobody's addresses are tied to a key that he does not know of.
+    assert first.addresses == ()
     assert first.identity != first.signing[0]
     assert console_token(settings) == console_token(settings)
 
@@ -40,12 +42,13 @@ def test_given_keys_stand_before_kept_ones_and_nothing_is_written(tmp_path: Path
     """A given key is used as its UTF-8 bytes."""
     settings = Settings(
         data_dir=tmp_path / "none",
-        keys=KeysSettings(signing=("newest", "\u00e4lter"), identity="for ever"),
+        keys=KeysSettings(signing=("newest", "\u00e4lter"), identity="for ever", addresses=("new", "old")),
         console=ConsoleSettings(token="mine"),
     )
     keys = load_keys(settings)
     assert keys.signing == (b"newest", "\u00e4lter".encode())
     assert keys.identity == b"for ever"
+    assert keys.addresses == (b"new", b"old")
     assert console_token(settings) == "mine"
     assert not (tmp_path / "none").exists()
 
@@ -103,4 +106,4 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_keys_in_a_traceback_show_nothing(tmp_path: Path) -> None:
     """A representation holds no key."""
     keys = load_keys(Settings(data_dir=tmp_path))
-    assert repr(keys) == "Keys(signing=1)"
+    assert repr(keys) == "Keys(signing=1, addresses=0)"

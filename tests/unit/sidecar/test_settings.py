@@ -327,7 +327,7 @@ class TestTree:
         secret = {path for path, setting in by_path().items() if setting.is_secret}
         providers = ["azure", "brevo", "mailgun", "mailjet", "postal", "postmark", "resend", "sendgrid", "sparkpost"]
         webhooks = {f"webhooks.{name}_secret" for name in providers}
-        assert secret == {"keys.signing", "keys.identity", "ams.api_key", "console.token", *webhooks}
+        assert secret == {"keys.signing", "keys.identity", "keys.addresses", "ams.api_key", "console.token", *webhooks}
 
     def test_a_tree_in_a_traceback_shows_no_secret(self) -> None:
         settings = loaded({**KEYS, "OUTRIDER_CONSOLE__TOKEN": "hunter2"}).settings
