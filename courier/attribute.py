@@ -56,9 +56,14 @@ def attribute(sighting: Sighting, led: Mapping[bytes, Sequence[Correlated]]) -> 
 def _one_of(lookup: Lookup, messages: Sequence[Correlated], recipient: bytes) -> Found | Missing | None:
     if not messages:
         return None
+    if lookup.step is Step.BATCH and not recipient:
+        # It stands for several, also when only one of them is known yet.
+        return Missing.AMBIGUOUS
     if not lookup.own and recipient:
+        theirs = [one for one in messages if one.recipient_index == recipient]
         # Of who was erased nobody knows the address any more: an id of that message alone is still good.
-        messages = [one for one in messages if one.recipient_index in {recipient, b""}]
+        erased = [one for one in messages if not one.recipient_index and lookup.step is not Step.BATCH]
+        messages = theirs or erased
         if not messages:
             return Missing.OTHER_RECIPIENT
     if len(messages) > 1:

@@ -3,7 +3,9 @@
 A hit names its message by the key in its token. A notice names it by whatever the provider knows, best first.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import msgspec
 
@@ -22,6 +24,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_MS = 253_402_300_799_999
 _CLICKS = "/track/c/"
 _LADDER = tuple(Step)
+#: The steps whose ids are learnt from events that another step matched, and the kind of alias that they become.
+_LEARNT: Mapping[Step, str] = MappingProxyType({Step.PROVIDER_ID: "provider", Step.BATCH: "batch"})
 _AGENT_CHARS = 512
 
 
@@ -107,9 +111,9 @@ class Reader:
             names=tuple(dict.fromkeys(names)),
             recipient=recipient_index(self._identity, notice.recipient) if notice.recipient else b"",
             learns=tuple(
-                alias_digest("provider", notice.provider, name.value)
+                alias_digest(_LEARNT[name.step], notice.provider, name.value)
                 for name in notice.names
-                if name.step is Step.PROVIDER_ID
+                if name.step in _LEARNT
             ),
             link=link,
             url=url,

@@ -38,8 +38,12 @@ def decoded(body: bytes) -> Any:
 
 
 def encoded(value: Any) -> bytes:
-    """Return an event as it is kept, cut where it is enormous."""
-    return msgspec.json.encode(value)[:_RAW_LIMIT]
+    """Return an event as it is kept, cut where it is enormous; raise `MalformedError` where it is nested too deeply."""
+    try:
+        return msgspec.json.encode(value)[:_RAW_LIMIT]
+    except RecursionError:
+        # What was just not too deep to read may be too deep to write, a few calls further down.
+        raise MalformedError("the body is nested too deeply") from None
 
 
 def mapping(value: Any, *path: str) -> dict[str, Any]:

@@ -185,4 +185,6 @@ PROVIDER = Provider(
     stamp=stamp,
     stamped=(_TAG,),
     keeps_message_id=True,
+    # It offers no 8BITMIME (RFC 6152), so nobody promises that such octets arrive.
+    eight_bit=False,
 )

@@ -188,12 +188,12 @@ def stamp(key: str, present: Mapping[str, str]) -> dict[str, str]:
     before = present.get("X-SMTPAPI", "")
     try:
         known = msgspec.json.decode(before) if before.strip() else {}
+        arguments = known.get("unique_args", {}) if isinstance(known, dict) else None
+        if not isinstance(arguments, dict):
+            return {}
+        merged = ascii_json(known | {"unique_args": arguments | {TOKEN_FIELD: key}})
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return {}
-    arguments = known.get("unique_args", {}) if isinstance(known, dict) else None
-    if not isinstance(arguments, dict):
-        return {}
-    merged = ascii_json(known | {"unique_args": arguments | {TOKEN_FIELD: key}})
     return {"X-SMTPAPI": merged} if len(merged) <= _STAMP_LIMIT else {}
 
 

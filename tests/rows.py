@@ -68,10 +68,11 @@ class Rows:
         reason: str | None = None,
         reply: str | None = None,
         accepted_at: datetime = NOON,
+        key: MessageKey | None = None,
     ) -> Row:
         """Insert a message, its delivery, and the alias of its original Message-ID."""
         self._made += 1
-        key = ids.message_key(
+        key = key or ids.message_key(
             IDENTITY,
             source=source,
             campaign=str(campaign),

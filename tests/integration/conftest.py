@@ -4,12 +4,15 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+from tests.rows import Pool
 from tests.supervisors import processes_of
+from tests.webhooking import World, world
 
 
 @pytest.fixture
@@ -29,3 +32,10 @@ def folder() -> Iterator[Path]:
 def here(folder: Path) -> Path:
     """Return the data directory to be: nobody made it yet, and its path is no easy one."""
     return folder / "the data"
+
+
+@pytest_asyncio.fixture
+async def endpoint(redis_url: str, database_url: str, pool: Pool, tmp_path: Path) -> AsyncIterator[World]:
+    """Return the webhooks with what stands behind them, and no message yet."""
+    async with world(redis_url, database_url, pool, tmp_path / "journal") as made:
+        yield made

@@ -221,6 +221,16 @@ async def test_who_is_gone_is_not_mailed_again(recorder: Recorder, rows: Rows, p
     assert [row["url"] for row in await pool.fetch("SELECT url FROM outbox")] == [ams_settings().unsubscribe_action]
 
 
+async def test_a_copy_that_bounces_costs_the_recipient_nothing(recorder: Recorder, rows: Rows, pool: Pool) -> None:
+    """The upstream sent a copy under our key to somebody else, whose address is dead."""
+    one = await rows.message(campaign=await rows.campaign("42"))
+    await tell(
+        recorder, notice(What.BOUNCED, (Step.TOKEN, one.key), bounce=Bounce.HARD, recipient="archive@example.org")
+    )
+    assert len(await events(pool, one)) == 1
+    assert await pool.fetchval("SELECT count(*) FROM suppression") == 0
+
+
 async def test_the_provider_s_words_are_kept(recorder: Recorder, rows: Rows, ledger: Ledger, pool: Pool) -> None:
     """Codes, class, description and the event itself; they are gone with the person."""
     one = await rows.message()

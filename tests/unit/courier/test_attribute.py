@@ -1,6 +1,7 @@
 """One message or a reason, never the likeliest."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ def message(number: int, recipient: bytes = ANN) -> Correlated:
     """Return a message."""
     return Correlated(
         id=number,
+        accepted_at=datetime(2026, 11, 22, tzinfo=UTC),
         campaign=1,
         source="default",
         recipient_index=recipient,
@@ -49,6 +51,7 @@ def sighting(*names: Lookup, recipient: bytes = ANN) -> Sighting:
 
 FIRST = Lookup(step=Step.MESSAGE_ID, named=b"1" * 16)
 SECOND = Lookup(step=Step.PROVIDER_ID, named=b"2" * 16)
+BATCH = Lookup(step=Step.BATCH, named=b"4" * 16)
 OWN = Lookup(step=Step.TOKEN, named=b"3" * 16, own=True)
 
 
@@ -78,6 +81,13 @@ OWN = Lookup(step=Step.TOKEN, named=b"3" * 16, own=True)
         # Of a message whose recipient was erased the id alone is left.
         (sighting(FIRST), {FIRST.named: [message(1, b"")]}, (1, Step.MESSAGE_ID)),
         (sighting(FIRST), {FIRST.named: [message(1, b""), message(2, b"")]}, Missing.AMBIGUOUS),
+        # It takes nothing from those who share its id.
+        (sighting(FIRST), {FIRST.named: [message(1), message(2, b"")]}, (1, Step.MESSAGE_ID)),
+        # A batch is several people's, also when only one of them is known yet.
+        (sighting(BATCH), {BATCH.named: [message(1), message(2, BOB)]}, (1, Step.BATCH)),
+        (sighting(BATCH, recipient=b""), {BATCH.named: [message(1)]}, Missing.AMBIGUOUS),
+        (sighting(BATCH), {BATCH.named: [message(1, BOB)]}, Missing.OTHER_RECIPIENT),
+        (sighting(BATCH), {BATCH.named: [message(1, b"")]}, Missing.OTHER_RECIPIENT),
     ],
 )
 def test_the_ladder(

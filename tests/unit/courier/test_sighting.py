@@ -80,6 +80,14 @@ def test_a_submission_names_its_messages() -> None:
     assert learnt.named == digest("batch", "ses", SPELT)
 
 
+def test_the_provider_s_own_ids_are_learnt() -> None:
+    """Each message's, and those that stand for a batch; what we or the upstream named it is known already."""
+    names = [(step, "x-1") for step in Step]
+    sighting = READER.read(encode_notice(notice(*names)))
+    assert sighting is not None
+    assert sighting.learns == (digest("provider", "ses", "x-1"), digest("batch", "ses", "x-1"))
+
+
 def test_a_provider_s_click_on_our_link_is_unwrapped() -> None:
     """The destination is the mailer's, the message is the token's, whatever the provider hung on the URL."""
     token = KEYRING.mint(Purpose.CLICK, KEY, 3, "https://shop.example.com/?a=1#b")

@@ -5,7 +5,7 @@ import secrets
 from providers.webhook import Trust
 from tests.unit.providers.proof import Proof
 
-KEY = "a2b3c4d5e6f7g2h3i4j5k6l7m2"
+KEY = "a2b3c4d5e6f7g2h3i4j5k6l7m4"
 MESSAGE_ID = f"{KEY}@example.org"
 TOPIC = (
     "/subscriptions/00000000-0000-0000-0000-000000000000/resourcegroups/mail"

@@ -5,7 +5,7 @@ import secrets
 from providers.webhook import Trust
 from tests.unit.providers.proof import Proof
 
-KEY = "b2b3c4d5e6f7g2h3i4j5k6l7m2"
+KEY = "b2b3c4d5e6f7g2h3i4j5k6l7m4"
 MESSAGE = "202601020304.12345678901@smtp-relay.example.com"
 CUSTOM = f'{{"outrider": "{KEY}", "color": "blue", "nr": 7}}'
 

@@ -12,7 +12,7 @@ from providers.webhook import Trust
 from tests.unit.providers.proof import Proof
 
 _IDS = count(1)
-KEY = "a2b3c4d5e6f7g2h3i4j5k6l7m2"
+KEY = "a2b3c4d5e6f7g2h3i4j5k6l7m4"
 MESSAGE_ID = f"{KEY}@example.org"
 #: The signature stands in the body, so that one secret signs all of them.
 SECRET = secrets.token_hex(16)

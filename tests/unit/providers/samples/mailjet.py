@@ -5,7 +5,7 @@ import secrets
 from providers.webhook import Trust
 from tests.unit.providers.proof import Proof
 
-KEY = "m2b3c4d5e6f7g2h3i4j5k6l7m2"
+KEY = "m2b3c4d5e6f7g2h3i4j5k6l7m4"
 # Beyond 2^53: as a float it would be another message's.
 MESSAGE = 1152921500000000001
 GUID = "1ab23cd4-e567-8901-2345-6789f0a1b2c3"

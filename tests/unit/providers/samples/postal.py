@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from functools import cache
 from itertools import count
 
 import msgspec
@@ -13,7 +14,7 @@ from providers.webhook import Trust
 from tests.unit.providers.proof import Proof
 
 _IDS = count(1)
-KEY = "a2b3c4d5e6f7g2h3i4j5k6l7m2"
+KEY = "a2b3c4d5e6f7g2h3i4j5k6l7m4"
 MESSAGE_ID = f"{KEY}@example.org"
 KEY_SET = "https://postal.example.com/.well-known/jwks.json"
 
@@ -92,6 +93,12 @@ def fresh_key(bits: int = 2048) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
+@cache
+def _installation_key() -> rsa.RSAPrivateKey:
+    """Return the key of this run's installation."""
+    return fresh_key()
+
+
 def der(key: rsa.RSAPrivateKey) -> str:
     """Return the public half as it stands in a DKIM record."""
     return base64.b64encode(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
@@ -133,6 +140,6 @@ def headers(key: rsa.RSAPrivateKey, body: bytes) -> dict[str, str]:
 
 
 def proof(body: bytes, now: float) -> Proof:  # noqa: ARG001 - no time is signed
-    """Return a fresh key in a key set, and what it signs."""
-    key = fresh_key()
+    """Return the installation's key in a key set, and what it signs."""
+    key = _installation_key()
     return Proof(trust=Trust(key_set=KEY_SET), headers=headers(key, body), documents={KEY_SET: key_set(key)})

@@ -5,7 +5,7 @@ import secrets
 from providers.webhook import Trust
 from tests.unit.providers.proof import Proof
 
-KEY = "p2b3c4d5e6f7g2h3i4j5k6l7m2"
+KEY = "p2b3c4d5e6f7g2h3i4j5k6l7m4"
 MESSAGE = "883953f4-6105-42a2-a16a-77a8eac79483"
 NO_MESSAGE = "00000000-0000-0000-0000-000000000000"
 DESCRIPTION = "The server was unable to deliver your message."

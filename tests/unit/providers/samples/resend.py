@@ -8,7 +8,7 @@ import secrets
 from providers.webhook import Trust
 from tests.unit.providers.proof import Proof
 
-KEY = "r2b3c4d5e6f7g2h3i4j5k6l7m2"
+KEY = "r2b3c4d5e6f7g2h3i4j5k6l7m4"
 EMAIL_ID = "56761188-7520-42d8-8898-ff6fc54ce618"
 MESSAGE = "0101019a-000000@email.example.com"
 SVIX_ID = "msg_2b3c4d5e6f7g2h3i4j5k6l7m2"

@@ -11,7 +11,7 @@ from providers.webhook import Trust
 from tests.unit.providers.proof import Proof
 
 _IDS = count(1)
-KEY = "a2b3c4d5e6f7g2h3i4j5k6l7m2"
+KEY = "a2b3c4d5e6f7g2h3i4j5k6l7m4"
 MESSAGE_ID = f"{KEY}@example.org"
 REPLY_ID = "qNwBLgPQQjW6DJvKQwSAbw"
 PROVIDER_ID = f"{REPLY_ID}.recvd-547b64655b-cw6zx-1-6089EA4A-56.0"

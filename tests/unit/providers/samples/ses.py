@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from providers.webhook import Trust
 from tests.unit.providers.proof import Proof
 
-KEY = "a2b3c4d5e6f7g2h3i4j5k6l7m2"
+KEY = "a2b3c4d5e6f7g2h3i4j5k6l7m4"
 MESSAGE_ID = f"{KEY}@example.org"
 SES_ID = "0102019b7c1a2b3c-11111111-2222-4333-8444-555555555555-000000"
 TOPIC = "arn:aws:sns:eu-west-1:111122223333:mail"

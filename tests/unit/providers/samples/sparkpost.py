@@ -5,7 +5,7 @@ import secrets
 from providers.webhook import Trust
 from tests.unit.providers.proof import Proof
 
-KEY = "s2b3c4d5e6f7g2h3i4j5k6l7m2"
+KEY = "s2b3c4d5e6f7g2h3i4j5k6l7m4"
 SUPPRESSED = "554 5.7.1 recipient address suppressed due to customer policy"
 
 _COMMON: dict[str, object] = {
