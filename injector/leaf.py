@@ -79,6 +79,8 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
     pixel_at: int = -1
     #: A line is over 998 octets, so the part must be folded whatever else happens to it.
     long: bool = False
+    #: It stands in no transfer encoding, and may leave in one.
+    bare: bool = False
 
 
 def open_leaf(content: bytes, part: Part, reason: Reason | None) -> Leaf:
@@ -106,9 +108,16 @@ def open_leaf(content: bytes, part: Part, reason: Reason | None) -> Leaf:
         reason = Reason.EMPTY
     elif reason is None and exact_codec(charset, body) is None:
         reason = Reason.UNDECODABLE
-    may_fold = charset and not (part.encoding in IDENTITY and charset.codec.startswith(NO_LINES))
-    long = bool(may_fold) and has_long_line(raw)
-    return Leaf(part=part, raw=raw, body=body, reason=reason, long=long)
+    bare = part.encoding in IDENTITY
+    may_fold = charset is not None and not (bare and charset.codec.startswith(NO_LINES))
+    long = may_fold and has_long_line(raw)
+    return Leaf(part=part, raw=raw, body=body, reason=reason, long=long, bare=bare and may_fold)
+
+
+def seven_bit(leaf: Leaf) -> Leaf:
+    """Return *leaf* as it goes where octets over 127 are not taken: it leaves as quoted-printable if it holds some."""
+    # What a line too long asks for is just that.
+    return msgspec.structs.replace(leaf, long=True) if leaf.bare and not leaf.raw.isascii() else leaf
 
 
 def place_leaf(leaf: Leaf, *, pixel: bool) -> Leaf:

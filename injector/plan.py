@@ -20,7 +20,7 @@ from injector.headers import (
     sealed_splices,
     unsubscribe_lines,
 )
-from injector.leaf import Leaf, RewriteError, Values, open_leaf, place_leaf, render_leaf
+from injector.leaf import Leaf, RewriteError, Values, open_leaf, place_leaf, render_leaf, seven_bit
 from injector.message import Mail
 from injector.policy import (
     DKIM_SIGNATURE,
@@ -120,10 +120,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     #: The path of the part that carries the pixel, if one does.
     pixel_part: str | None = None
 
-    def render(self, minter: Minter, edits: HeaderEdits) -> Rendered:
-        """Return the message for one recipient; never raises, and the same input gives the same bytes."""
+    def render(self, minter: Minter, edits: HeaderEdits, *, eight_bit: bool = True) -> Rendered:
+        """Return the message for one recipient; never raises, and the same input gives the same bytes.
+
+        Without *eight_bit* every part that may be touched leaves in ASCII, as quoted-printable if need be.
+        """
         with suppress(Exception):
-            return self._render(minter, edits)
+            return self._render(minter, edits, eight_bit=eight_bit)
         # Nothing will be done here, so no request for it may be taken away.
         for offers in (self.unsubscribe, False):
             untracked = msgspec.structs.replace(self, granted=(), unsubscribe=offers)
@@ -145,20 +148,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             extra = unsubscribe_lines(self.mail.headers, minter.unsubscribe(), public_url=self.options.public_url)
         return self._plain_splices(edits, extra)
 
-    def body_splices(self, minter: Minter) -> tuple[list[Splice], int]:
+    def body_splices(self, minter: Minter, *, eight_bit: bool = True) -> tuple[list[Splice], int]:
         """Return what changes in the parts, and how many hrefs are wrapped."""
         values = self._values(minter)
         splices: list[Splice] = []
         wrapped = 0
-        for leaf in self.leaves:
+        for leaf in self.leaves if eight_bit else map(seven_bit, self.leaves):
             if leaf.marks or leaf.long:
                 more, count = render_leaf(leaf, values)
                 splices += more
                 wrapped += count
         return splices, wrapped
 
-    def _render(self, minter: Minter, edits: HeaderEdits) -> Rendered:
-        body, wrapped = self.body_splices(minter)
+    def _render(self, minter: Minter, edits: HeaderEdits, *, eight_bit: bool = True) -> Rendered:
+        body, wrapped = self.body_splices(minter, eight_bit=eight_bit)
         # A part's own header may be the message's: its Content-Transfer-Encoding stands among the other edits.
         splices = sorted(self.header_splices(minter, edits) + body, key=_place)
         content = _checked(self.mail.content, splices)

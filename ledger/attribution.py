@@ -4,6 +4,7 @@ Nothing here chooses: an id may lead to several messages, and whoever asks decid
 """
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -14,6 +15,7 @@ class Correlated(msgspec.Struct, frozen=True, kw_only=True):
     """A message to which an id leads, and what an event touches through it."""
 
     id: int
+    accepted_at: datetime
     #: The campaign's row; none for mail without one.
     campaign: int | None
     source: str
@@ -58,6 +60,7 @@ async def learn(session: Session, aliases: Sequence[tuple[bytes, int]]) -> None:
 def _correlated(row: Record) -> Correlated:
     return Correlated(
         id=row["id"],
+        accepted_at=row["accepted_at"],
         campaign=row["campaign"],
         source=row["source"],
         recipient_index=row["recipient_index"],

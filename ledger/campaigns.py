@@ -57,6 +57,8 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True):
     to_send: int | None
     #: Its own send window; None: the setting's.
     send_window: str | None
+    #: Its own rate, `none` for no limit; None: the setting's.
+    rate: str | None
     ams: Ams
 
 
@@ -127,6 +129,7 @@ async def campaigns(
                     state="paused" if row["paused"] else "closed" if row["closed"] else "active",
                     to_send=row["to_send"],
                     send_window=row["send_window"],
+                    rate=row["rate"],
                     ams=ams,
                 ),
             )
@@ -164,6 +167,16 @@ async def set_window(
     windows = everywhere if text is None else parse_windows(text)
     await ledger.execute("window_campaign", campaign, text, not may_send(windows, now))
     await release_held(ledger, campaign)
+
+
+async def set_rate(ledger: Ledger, campaign: int, text: str | None) -> None:
+    """Give a campaign a rate of its own (`100/m`, or `none`), or the setting's again; what waits lines up anew.
+
+    The caller has read it: of what the relays cannot read they take no notice.
+    """
+    async with ledger.transaction() as session:
+        await session.execute("rate_campaign", campaign, text)
+        await session.fetch("hurry_queued", campaign, None)
 
 
 async def apply_windows(ledger: Ledger, everywhere: Sequence[Window], now: datetime) -> int:

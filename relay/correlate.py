@@ -15,6 +15,7 @@ import msgspec
 from ledger import ids
 from ledger.ids import MessageKey
 from ledger.mail import Correlated, Known, NewMessage, Reopened
+from ledger.throttles import Throttle
 from relay import stamp
 from relay.forward import DOUBTS
 from relay.stamp import Addressed, Draft
@@ -58,6 +59,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     submission: int | None
     #: An operator holds its campaign: store it instead.
     paused: bool
+    #: How fast its campaign's mail may leave; none: it has no campaign.
+    throttle: Throttle | None = None
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +174,7 @@ async def _reopen(ledger: Correlations, known: Known, addressed: Addressed) -> R
         turn=reopened.turn,
         submission=known.submission,
         paused=known.paused,
+        throttle=known.throttle,
     )
 
 
@@ -183,6 +187,7 @@ def _standing(correlated: Correlated, addressed: Addressed, submission: int | No
         turn=correlated.turn,
         submission=submission,
         paused=correlated.paused,
+        throttle=correlated.throttle,
     )
 
 

@@ -12,7 +12,7 @@ import injector
 from injector.tokens import Keyring, Purpose
 
 #: Rises when the same profile would render other bytes than before.
-RENDER_VERSION = 2
+RENDER_VERSION = 3
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):

@@ -216,6 +216,7 @@ class Pipeline:
             recipient=ready.addressed.recipient,
             smtputf8=draft.submission.smtputf8,
             campaign=draft.campaign.id or "",
+            throttle=ready.throttle,
             notice=is_notice(draft.submission),
             size=len(draft.submission.content),
             render=content,
@@ -224,7 +225,8 @@ class Pipeline:
     async def _store(self, draft: Draft, undecided: Sequence[Flight], held: Sequence[Ready]) -> Reply | None:
         """Store what is not decided; return the reply that says why it could not be."""
         failure = None
-        if undecided and self._settings.on_trouble == "defer":
+        troubled = [flight for flight in undecided if not _is_held(flight.outcome)]
+        if troubled and self._settings.on_trouble == "defer":
             failure = replies.UPSTREAM_TROUBLE
         elif not self._has_room(len(draft.submission.content)):
             failure = replies.NO_ROOM
@@ -254,7 +256,8 @@ class Pipeline:
         outcomes = [(flight, flight.outcome) for flight in undecided]
         entries = [self._entry(flight, outcome) for flight, outcome in outcomes]
         entries += [
-            Queued(id=one.id, turn=one.turn, dotted=False, wait=0.0, reply=None, doubtful=False) for one in held
+            Queued(id=one.id, turn=one.turn, dotted=False, wait=0.0, reply=None, doubtful=False, tried=False)
+            for one in held
         ]
         tried = next((one.upstream for _, one in outcomes if isinstance(one, Trouble) and one.upstream), "")
         stored = await patiently(
@@ -286,6 +289,8 @@ class Pipeline:
             wait=self._settings.retry_first if trouble is None or trouble.wait is None else trouble.wait,
             reply=None if trouble is None else trouble.reply,
             doubtful=trouble is not None and trouble.doubtful,
+            # What was told when to come again has not been offered to anybody; what is out counts when it is answered.
+            tried=trouble is not None and trouble.wait is None,
         )
 
     async def _refuse(self, ready: Sequence[Ready]) -> None:
@@ -322,3 +327,7 @@ class Pipeline:
         finally:
             self._followed.discard(ready.id)
             self.in_hand.discard(ready.id)
+
+
+def _is_held(outcome: Outcome | None) -> bool:
+    return isinstance(outcome, Trouble) and outcome.held

@@ -159,7 +159,8 @@ class Queue:
         """Put a message back; one that is too old gets the verdict that it has failed."""
         DOUBTS.inc(trouble.doubtful)
         age = (datetime.now(UTC) - due.accepted_at).total_seconds()
-        if age > self._settings.retry_max_age:
+        # What an operator holds back is not late.
+        if age > self._settings.retry_max_age and not trouble.held:
             said = f": {trouble.reply}" if trouble.reply else ""
             verdict = Verdict(code=554, text=f"5.4.7 Not delivered in time{said}", upstream=trouble.upstream)
             await self._forwarder.settle(due.id, due.turn, verdict)
@@ -193,6 +194,8 @@ class Queue:
             recipient=due.recipient,
             smtputf8=draft.submission.smtputf8,
             campaign=draft.campaign.id or "",
+            throttle=due.throttle,
+            queued=True,
             notice=is_notice(draft.submission),
             size=len(draft.submission.content),
             render=lambda provider: stamp.render(draft, addressed, minter, self._signer, provider).content,

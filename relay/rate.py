@@ -39,6 +39,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str
     rate: Rate
+    #: Raised when whoever waits was called back: what was promised under an earlier one is void.
+    epoch: int = 0
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +73,7 @@ class Buckets:
     def __init__(self) -> None:
         # By key: when the next turn is, and when whoever was sent away last comes back.
         self._next: dict[str, float] = {}
-        self._promised: dict[str, float] = {}
+        self._promised: dict[tuple[str, int], float] = {}
 
     def take(self, limits: Sequence[Limit], *, patience: float, now: float) -> Turn:
         """Give a turn under all *limits* within *patience* seconds, or under none of them."""
@@ -84,9 +86,10 @@ class Buckets:
         # One after another, so that they do not all come back at once.
         for limit, its_wait in zip(limits, waits, strict=True):
             if its_wait > patience:
-                back = max(self._promised.get(limit.key, now), now + its_wait)
+                promise = limit.key, limit.epoch
+                back = max(self._promised.get(promise, now), now + its_wait)
                 wait = max(wait, back - now)
                 # Beyond what anybody waits nothing is promised: who comes back early finds the line as it is then.
                 if back - now <= LONGEST_WAIT:
-                    self._promised[limit.key] = back + limit.rate.interval
+                    self._promised[promise] = back + limit.rate.interval
         return Turn(taken=False, seconds=min(wait, LONGEST_WAIT))

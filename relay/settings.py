@@ -41,6 +41,14 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "`d`; all relay processes together, through Redis. Others wait, or are queued."
         ),
     ] = ()
+    campaign_rate: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="How many messages of a campaign may leave: `spring*=100/m`, in `s`, `m`, `h` or `d`; the "
+            "first match wins, each campaign that matches has the rate for itself, and `./outrider campaign` gives "
+            "one a rate of its own. The rest is stored and leaves at that rate; mail without a campaign is exempt."
+        ),
+    ] = ()
     users: Annotated[
         str,
         Meta(

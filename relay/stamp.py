@@ -144,7 +144,8 @@ def render(
     draft: Draft, addressed: Addressed, minter: UrlMinter, signer: Signer, provider: Provider | None = None
 ) -> injector.Rendered:
     """Return the bytes that leave for one recipient through *provider*'s upstream; the same every time."""
-    rendered = draft.plan.render(minter, header_edits(draft, addressed, provider))
+    eight_bit = provider is None or provider.eight_bit
+    rendered = draft.plan.render(minter, header_edits(draft, addressed, provider), eight_bit=eight_bit)
     if not (domains := draft.plan.resigned_for):
         return rendered
     content = sign_again(rendered.content, domains, signer=signer, pinned=draft.profile.dkim_keys)

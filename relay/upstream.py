@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from prometheus_client import Counter
 
+from ledger.throttles import Throttle
 from providers.webhook import Provider
 
 ATTEMPTS = Counter("outrider_upstream_attempts_total", "Messages offered to an upstream, by outcome.", ["outcome"])
@@ -29,6 +30,10 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     smtputf8: bool
     #: The campaign as the mailer names it; empty: none.
     campaign: str = ""
+    #: How fast its campaign's mail may leave; none: it has no campaign.
+    throttle: Throttle | None = None
+    #: It comes from the queue: no mailer waits for it.
+    queued: bool = False
     #: Octets of the submitted content, about what rendering gives.
     size: int = 0
     #: One of our own notifications, which may have a way of their own.
@@ -70,6 +75,8 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     unwell: bool = False
     #: Seconds until another try makes sense, where that is known: nothing was tried.
     wait: float | None = None
+    #: Its campaign is held back, by a word of the operator's: it is stored whatever is done on trouble.
+    held: bool = False
     #: The name of the upstream that was tried last, where there are several.
     upstream: str = ""
 

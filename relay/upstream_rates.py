@@ -26,8 +26,8 @@ _AT_ONCE = 4
 # In one hash slot, so that a message's limits are taken together.
 _PREFIX = "{outrider:rate}:"
 
-# All times in microseconds, written out in full: %.14g would round them. ARGV: patience, then the interval and the
-# slack of each key, then the longest wait. Returns whether the turn is taken, and the wait.
+# All times in microseconds, written out in full: %.14g would round them. ARGV: patience, then the interval, the slack
+# and the epoch of each key, then the longest wait. Returns whether the turn is taken, and the wait.
 _SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -35,17 +35,17 @@ local patience, longest = tonumber(ARGV[1]), tonumber(ARGV[#ARGV])
 local wait, ends, waits = 0, {}, {}
 for i, key in ipairs(KEYS) do
   ends[i] = math.max(tonumber(redis.call('HGET', key, 'next') or 0), now)
-  waits[i] = math.max(ends[i] - tonumber(ARGV[2 * i + 1]) - now, 0)
+  waits[i] = math.max(ends[i] - tonumber(ARGV[3 * i]) - now, 0)
   wait = math.max(wait, waits[i])
 end
 local taken = wait <= patience
 for i, key in ipairs(KEYS) do
-  local interval = tonumber(ARGV[2 * i])
+  local interval = tonumber(ARGV[3 * i - 1])
   local field, value = 'next', ends[i] + interval
   if not taken then
-    field, value = 'promised', 0
+    field, value = 'promised:' .. ARGV[3 * i + 1], 0
     if waits[i] > patience then
-      local back = math.max(tonumber(redis.call('HGET', key, 'promised') or 0), now + waits[i])
+      local back = math.max(tonumber(redis.call('HGET', key, field) or 0), now + waits[i])
       wait = math.max(wait, back - now)
       if back - now <= longest then value = back + interval end
     end
@@ -106,7 +106,7 @@ class SharedRates:
 async def _shared(script: AsyncScript, limits: Sequence[Limit], patience: float) -> Turn:
     words = [_micros(patience)]
     for limit in limits:
-        words += [_micros(limit.rate.interval), _micros(limit.rate.slack)]
+        words += [_micros(limit.rate.interval), _micros(limit.rate.slack), limit.epoch]
     words.append(_micros(LONGEST_WAIT))
     taken, wait = await script(keys=[_PREFIX + limit.key for limit in limits], args=words)
     return Turn(taken=bool(taken), seconds=min(int(wait) / 1e6, LONGEST_WAIT))

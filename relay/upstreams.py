@@ -19,6 +19,7 @@ from ledger.upstreams import UpstreamState
 from relay.circuit import Circuit, Permit
 from relay.rate import Limit, Rate, Turn
 from relay.routes import Routing
+from relay.throttle import CampaignRate, limit_of
 from relay.upstream import BeforeDot, Letter, Outcome, Trouble, Verdict
 from relay.upstream_address import UpstreamAddress
 
@@ -36,6 +37,13 @@ FAILURES = Counter(
 
 # What does not pass by itself, and where each further try counts against us.
 _AT_ONCE = frozenset({"auth", "tls"})
+
+# Seconds that a queued message of a campaign waits in hand for its turn: no less than from one look at the queue to the
+# next, or what comes back in time is sent away again.
+_QUEUE_PATIENCE = 2.0
+
+# So many queued messages wait in hand at a time, half of those that a queue has: the others' mail goes past them.
+_MOST_WAITING = 20
 
 
 class Upstream(Protocol):
@@ -90,13 +98,16 @@ class Upstreams:
         *,
         rates: Rates | None = None,
         domain_rates: Mapping[str, Rate] | None = None,
+        campaign_rates: Sequence[CampaignRate] = (),
         patience: float = 0.0,
         circuit: Callable[[], Circuit] = lambda: Circuit(time.monotonic),
     ) -> None:
         self._routing = routing
         self._rates = rates
         self._domain_rates = dict(domain_rates or {})
+        self._campaign_rates = tuple(campaign_rates)
         self._patience = patience
+        self._waiting = 0
         self._members = {
             address: _Member(address=address, upstream=connect(address), circuit=circuit())
             for address in dict.fromkeys(routing.all_upstreams())
@@ -137,15 +148,16 @@ class Upstreams:
 
         way = self._routing.upstreams_for(letter.sender, letter.campaign, notice=letter.notice)
         members = [self._members[one] for one in way]
-        limits = self._domain_limits(letter.recipient)
+        throttle = limit_of(letter.throttle, letter.campaign, self._campaign_rates)
+        limits = self._domain_limits(letter.recipient) + ([] if throttle is None else [throttle])
         last: Trouble | None = None
         for member in members:
             if member.circuit.wait > 0.0:
                 continue
-            turn = await self._turn([*limits, *member.limits])
+            turn = await self._turn(letter, limits, member.limits, throttled=throttle is not None)
             if not turn.taken:
-                return Trouble(reason="rate", wait=turn.seconds, upstream=member.name)
-            # Its turn at the recipient's domain stays its own, whoever takes it.
+                return Trouble(reason="rate", wait=turn.seconds, held=throttle is not None, upstream=member.name)
+            # Its turns at the recipient's domain and in its campaign stay its own, whoever takes it.
             limits = []
             outcome = await self._offer(member, letter, mark)
             if outcome is None:
@@ -170,12 +182,26 @@ class Upstreams:
         rate = self._domain_rates.get(domain)
         return [] if rate is None else [Limit(key=f"domain:{domain}", rate=rate)]
 
-    async def _turn(self, limits: Sequence[Limit]) -> Turn:
+    async def _turn(self, letter: Letter, own: Sequence[Limit], shared: Sequence[Limit], *, throttled: bool) -> Turn:
+        """Take a turn under the letter's *own* limits and those that an upstream's mail has together; wait for it."""
+        limits = [*own, *shared]
         if self._rates is None or not limits:
             return Turn(taken=True, seconds=0.0)
-        turn = await self._rates.take(limits, patience=self._patience)
-        if turn.taken and turn.seconds > 0.0:
-            await asyncio.sleep(turn.seconds)
+        patience = self._patience
+        if throttled:
+            # Nobody's mailer waits for a hold, or it would keep back the mail of his other campaigns.
+            patience = min(patience, _QUEUE_PATIENCE) if letter.queued else 0.0
+        # Where all mail has one limit, nobody's goes past.
+        in_the_way = letter.queued and (bool(own) or len(self._members) > 1)
+        if in_the_way and self._waiting >= _MOST_WAITING:
+            patience = 0.0
+        self._waiting += in_the_way
+        try:
+            turn = await self._rates.take(limits, patience=patience)
+            if turn.taken and turn.seconds > 0.0:
+                await asyncio.sleep(turn.seconds)
+        finally:
+            self._waiting -= in_the_way
         return turn
 
     async def _offer(self, member: _Member, letter: Letter, mark: BeforeDot) -> Outcome | None:

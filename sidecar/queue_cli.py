@@ -13,11 +13,13 @@ import msgspec
 from ledger import campaigns, queue
 from ledger.ids import MessageKey, key_bytes
 from ledger.queue import Waiting
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from ledger.windows import parse_windows
+from relay.throttle import parse_own_rate
 from sidecar.answers import one_campaign, row_position, say, say_json
 from sidecar.cursors import cursor_text
 from sidecar.failures import CommandError
+from sidecar.reach import opened
 from sidecar.settings import Settings
 from sidecar.tables import table
 
@@ -28,14 +30,14 @@ _REPLY_SHOWN = 60
 async def queue_command(settings: Settings, given: argparse.Namespace) -> int:
     """List what waits, show one message, retry or cancel some, or retry everything."""
     _check(given)
-    async with open_ledger(settings.database_url, connections=2) as ledger:
+    async with opened(settings) as ledger:
         return await _ACTIONS[given.action](ledger, given)
 
 
 async def hold(settings: Settings, given: argparse.Namespace) -> int:
     """Pause or resume a campaign."""
     paused = given.command == "pause"
-    async with open_ledger(settings.database_url, connections=2) as ledger:
+    async with opened(settings) as ledger:
         row = await one_campaign(ledger, given.campaign, given.source)
         await campaigns.hold(ledger, row.id, paused=paused)
         row = await one_campaign(ledger, given.campaign, row.campaign.source)
@@ -48,10 +50,16 @@ async def hold(settings: Settings, given: argparse.Namespace) -> int:
 
 
 async def campaign(settings: Settings, given: argparse.Namespace) -> int:
-    """Say how many messages a campaign expects, and when its mail may be sent."""
+    """Say how many messages a campaign expects, when its mail may be sent, and how fast."""
     if given.no_window and given.window is not None:
         raise CommandError("campaign: --window or --no-window, not both", code=2)
-    async with open_ledger(settings.database_url, connections=2) as ledger:
+    if given.no_rate and given.rate is not None:
+        raise CommandError("campaign: --rate or --no-rate, not both", code=2)
+    try:
+        rate = None if given.rate is None else parse_own_rate(given.rate)
+    except ValueError as error:
+        raise CommandError(f"--rate: {error}", code=2) from None
+    async with opened(settings) as ledger:
         row = await one_campaign(ledger, given.campaign, given.source)
         if given.to_send is not None:
             await campaigns.expect(ledger, row.id, given.to_send or None)
@@ -61,6 +69,8 @@ async def campaign(settings: Settings, given: argparse.Namespace) -> int:
                 await campaigns.set_window(ledger, row.id, given.window, windows, datetime.now(UTC))
             except ValueError as error:
                 raise CommandError(f"--window: {error}", code=2) from None
+        if given.no_rate or rate is not None:
+            await campaigns.set_rate(ledger, row.id, rate)
         after = (await one_campaign(ledger, given.campaign, row.campaign.source)).campaign
     if given.json:
         say_json(msgspec.structs.asdict(after))
@@ -70,6 +80,7 @@ async def campaign(settings: Settings, given: argparse.Namespace) -> int:
         "to send": "-" if after.to_send is None else after.to_send,
         "progress": f"{after.progress_pct} %",
         "window": "as set for all" if after.send_window is None else after.send_window or "always",
+        "rate": "as set for all" if after.rate is None else after.rate,
     }
     say(table((), list(shown.items())))
     return 0

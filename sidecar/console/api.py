@@ -17,6 +17,7 @@ from ledger.reports import DeliveryStatus, EventFilter, ExportFilter, MessageFil
 from ledger.store import Ledger
 from ledger.upstreams import upstreams
 from ledger.windows import Window
+from relay.throttle import parse_own_rate
 from sidecar.console.asked import Asked, ProblemError, json_body, not_found
 from sidecar.cursors import EVENT_CURSOR, ROW_CURSOR, cursor_text
 from sidecar.drift import note_drift
@@ -39,6 +40,10 @@ class _SendWindow(msgspec.Struct, forbid_unknown_fields=True):
     window: Annotated[str, msgspec.Meta(max_length=500)] | None
 
 
+class _Rate(msgspec.Struct, forbid_unknown_fields=True):
+    rate: Annotated[str, msgspec.Meta(max_length=100)] | None
+
+
 class Api:
     """The handlers, with what they ask."""
 
@@ -56,6 +61,7 @@ class Api:
             web.post("/api/campaigns/{campaign}/{action:pause|resume|sync-counts}", self.act_on_campaign),
             web.post("/api/campaigns/{campaign}/to-send", self.expect),
             web.post("/api/campaigns/{campaign}/window", self.set_window),
+            web.post("/api/campaigns/{campaign}/rate", self.set_rate),
             web.get("/api/messages", self.list_messages),
             # A Message-ID may hold a slash.
             web.get("/api/messages/{message:.+}", self.show_message),
@@ -113,6 +119,17 @@ class Api:
             await campaigns.set_window(self._ledger, row.id, given.window, self._windows, datetime.now(UTC))
         except ValueError as error:
             raise ProblemError(400, "bad_request", str(error)) from None
+        return answer((await self._named_campaign(request)).campaign)
+
+    async def set_rate(self, request: web.Request) -> web.Response:
+        """Take `{"rate": text or null}`, how fast the campaign's mail may leave; answer the campaign."""
+        row = await self._named_campaign(request)
+        given = await json_body(request, _Rate)
+        try:
+            rate = None if given.rate is None else parse_own_rate(given.rate)
+        except ValueError as error:
+            raise ProblemError(400, "bad_request", str(error)) from None
+        await campaigns.set_rate(self._ledger, row.id, rate)
         return answer((await self._named_campaign(request)).campaign)
 
     async def list_messages(self, request: web.Request) -> web.Response:

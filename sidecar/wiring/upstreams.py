@@ -1,12 +1,14 @@
 """Build the relay's upstream from the settings: files, or servers with their routes and rates."""
 
 import functools
+from collections.abc import Sequence
 
 import structlog
 
 from relay.capture import CaptureUpstream
-from relay.rate import parse_domain_rate
+from relay.rate import Limit, Turn, parse_domain_rate
 from relay.routes import parse_routing
+from relay.throttle import parse_campaign_rate
 from relay.upstream_pool import SmtpUpstream
 from relay.upstreams import Rates, Upstreams
 from sidecar.settings import CAPTURE, CAPTURE_DIRECTORY, Settings
@@ -26,19 +28,41 @@ def upstream_of(settings: Settings, hostname: str) -> Upstreams | CaptureUpstrea
     for address, provider in routing.guessed():
         # An operator may know better.
         log.info("upstream_profile_guessed", upstream=address.name, profile=provider.name)
-    limited = own.domain_rate or any(upstream.rate is not None for upstream in routing.all_upstreams())
+    rates = RatesOnDemand(settings.redis_url)
+    if own.domain_rate or own.campaign_rate or any(upstream.rate is not None for upstream in routing.all_upstreams()):
+        rates.made()
     return Upstreams(
         routing,
         functools.partial(SmtpUpstream, hostname=hostname),
-        rates=_rates(settings.redis_url) if limited else None,
+        rates=rates,
         domain_rates=dict(map(parse_domain_rate, own.domain_rate)),
+        campaign_rates=tuple(map(parse_campaign_rate, own.campaign_rate)),
         patience=own.verdict_wait * _RATE_SHARE,
     )
 
 
-def _rates(redis_url: str) -> Rates:
-    # Most relays have no rate, and are spared the loading.
-    from ledger.stream import connect
-    from relay.upstream_rates import SharedRates
+class RatesOnDemand:
+    """Shared rates, made with the first limit: an operator may give a campaign one at any time."""
 
-    return SharedRates(connect(redis_url) if redis_url else None)
+    def __init__(self, redis_url: str) -> None:
+        self._redis_url = redis_url
+        self._rates: Rates | None = None
+
+    def made(self) -> Rates:
+        """Return what gives out turns."""
+        if self._rates is None:
+            # Most relays have no rate, and are spared the loading.
+            from ledger.stream import connect
+            from relay.upstream_rates import SharedRates
+
+            self._rates = SharedRates(connect(self._redis_url) if self._redis_url else None)
+        return self._rates
+
+    async def take(self, limits: Sequence[Limit], *, patience: float) -> Turn:
+        """Give a turn under all *limits* within *patience* seconds, or under none of them."""
+        return await self.made().take(limits, patience=patience)
+
+    async def close(self) -> None:
+        """Close what was made."""
+        if self._rates is not None:
+            await self._rates.close()

@@ -195,7 +195,7 @@ async def test_a_size_without_a_limit_is_none(size: str) -> None:
 
 
 async def test_eight_bit_content_passes_as_it_is_where_it_is_not_offered() -> None:
-    """Postal offers no 8BITMIME and takes it all the same: no BODY parameter, the same octets, and counted."""
+    """Most servers that do not offer 8BITMIME take it all the same: no BODY parameter, the same octets, and counted."""
     async with Sink().listening() as sink:
         sink.extensions = []
         upstream = SmtpUpstream(parse(f"smtp://127.0.0.1:{sink.port}"), hostname="relay.example.com")

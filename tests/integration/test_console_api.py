@@ -26,7 +26,7 @@ ENGAGEMENT_FIELDS = {
 CAMPAIGN_FIELDS = {
     "campaign_id", "source", "accepted", "queued", "sent", "failed", "suppressed", "delivered", "opens",
     "unique_opens", "clicks", "unique_clicks", "bounces", "complaints", "unsubscribes", "machine_opens",
-    "machine_clicks", "correlated_ratio", "progress_pct", "state", "to_send", "send_window", "ams",
+    "machine_clicks", "correlated_ratio", "progress_pct", "state", "to_send", "send_window", "rate", "ams",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trustme
@@ -19,6 +19,7 @@ from relay.routes import parse_routing
 from relay.settings import RelaySettings
 from relay.upstream_address import UpstreamAddress
 from relay.upstream_connection import Connector
+from relay.upstream_conversation import EIGHT_BIT
 from relay.upstream_pool import SmtpUpstream
 from relay.upstreams import Upstreams
 from tests.conftest import Eventually
@@ -208,6 +209,25 @@ async def test_eight_bit_mail_leaves_as_it_is(database_url: str) -> None:
             assert (await relay.pipeline.accept(submission(body="<p>Привет</p>"))).code == 250
             assert "Привет".encode() in sink.kept[0].content
             assert await relay.statuses() == ["sent"]
+
+
+async def test_eight_bit_mail_leaves_as_quoted_printable_where_the_profile_asks(database_url: str) -> None:
+    """Postal offers no 8BITMIME: its copy is in ASCII and says the same, and links are wrapped in it."""
+    async with Sink().listening() as sink:
+        sink.extensions = []
+        before = EIGHT_BIT._value.get()
+        where = several(f"smtp://127.0.0.1:{sink.port}?profile=postal")
+        async with relaying(database_url, where, QUICK) as relay:
+            body = '<p>Привет</p><a href="https://example.com/">x</a>'
+            assert (await relay.pipeline.accept(submission(body=body))).code == 250
+            (kept,) = sink.kept
+            assert kept.content.isascii()
+            shown = message_from_bytes(kept.content)
+            assert shown["Content-Transfer-Encoding"] == "quoted-printable"
+            text = cast("bytes", shown.get_payload(decode=True)).decode()
+            assert "<p>Привет</p>" in text
+            assert "/track/c/" in text
+        assert EIGHT_BIT._value.get() == before
 
 
 async def test_the_second_takes_over_and_the_first_comes_back(database_url: str) -> None:

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent.parent
 FILES = {
     "U": ROOT / "tests/integration/test_upstreams.py",
     "R": ROOT / "tests/integration/test_upstream_rates.py",
+    "K": ROOT / "tests/integration/test_campaign_rate.py",
     "C": ROOT / "tests/contract/test_upstream.py",
     "P": ROOT / "tests/contract/test_upstream_connections.py",
 }
@@ -24,7 +25,7 @@ def test_there_are_rows() -> None:
 @pytest.mark.parametrize("row", ROWS)
 def test_each_row_names_a_test(row: str) -> None:
     """By file and name; the case by the words that stand in it."""
-    match = re.search(r"`([URCP])::(test_\w+)(?:\[([^\]]*)\])?` \|\Z", row)
+    match = re.search(r"`([URKCP])::(test_\w+)(?:\[([^\]]*)\])?` \|\Z", row)
     assert match is not None
     text = FILES[match[1]].read_text(encoding="utf-8")
     assert f"def {match[2]}(" in text
