@@ -5,7 +5,8 @@ from functools import lru_cache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_PREFIX = {4: 24, 6: 48}
+#: How much of an address is kept, in bits, by its version.
+PREFIX = {4: 24, 6: 48}
 
 
 @lru_cache(maxsize=4096)
@@ -14,7 +15,7 @@ def network_of(client: str) -> str:
     address = address_of(client)
     if address is None:
         return ""
-    return str(ipaddress.ip_network(f"{address}/{_PREFIX[address.version]}", strict=False))
+    return str(ipaddress.ip_network(f"{address}/{PREFIX[address.version]}", strict=False))
 
 
 def address_of(text: str) -> Address | None:

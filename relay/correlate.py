@@ -14,7 +14,7 @@ import msgspec
 
 from ledger import ids
 from ledger.ids import MessageKey
-from ledger.mail import Correlated, Known, NewMessage, Reopened
+from ledger.mail_rows import Correlated, Known, NewMessage, Reopened
 from ledger.throttles import Throttle
 from relay import stamp
 from relay.forward import DOUBTS

@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import Counter
 
 from ledger.ids import alias_digest
-from ledger.mail import NotOursError, Settlement
+from ledger.mail_rows import NotOursError, Settlement
 from ledger.store import UNAVAILABLE
 from providers import generic
 from relay.patience import surely

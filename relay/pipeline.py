@@ -14,7 +14,8 @@ from injector.dkim import Signer
 from injector.tokens import Keyring
 from ledger import ids
 from ledger.ids import key_bytes
-from ledger.mail import MailLedger, Queued
+from ledger.mail import MailLedger
+from ledger.mail_rows import Queued
 from ledger.store import UNAVAILABLE
 from providers.webhook import Provider
 from relay import replies, stamp

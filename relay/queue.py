@@ -16,7 +16,8 @@ from prometheus_client import Counter, Gauge
 from injector.dkim import Signer
 from injector.tokens import Keyring
 from ledger.ids import key_bytes
-from ledger.mail import Claimed, Due, MailLedger
+from ledger.mail import MailLedger
+from ledger.mail_rows import Claimed, Due
 from ledger.store import UNAVAILABLE
 from relay import stamp
 from relay.forward import DOUBTS, Forwarder

@@ -8,7 +8,8 @@ import pytest
 
 from ledger import processes
 from ledger.campaigns import sync_counts
-from ledger.mail import MailLedger, NotOursError, Settlement
+from ledger.mail import MailLedger
+from ledger.mail_rows import NotOursError, Settlement
 from relay.settings import RelaySettings
 from relay.upstream import Letter, Trouble, Verdict
 from tests.conftest import Eventually

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ledger.mail import Known
+from ledger.mail_rows import Known
 from relay.correlate import Repeat, judge
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ledger.ids import alias_digest
-from ledger.mail import Settlement
+from ledger.mail_rows import Settlement
 from providers.webhook import Provider
 from relay.forward import Forwarder
 from relay.upstream import BeforeDot, Letter, Outcome, Verdict
