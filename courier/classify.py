@@ -1,10 +1,14 @@
 """Tell people from machines, hit by hit.
 
 A hit is labelled, never dropped, and the label carries the version of the rules that gave it, so that history can be
-judged again. The strongest sign decides: how the request was made, then what it says it is.
+judged again. The strongest sign decides: how the request was made, then what it says it is, then whence and when it
+came. Bursts, the one rule that looks at several hits, are `courier.bursts`' part.
 """
 
+import ipaddress
 import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 
@@ -14,7 +18,7 @@ from ledger.events import EventType, Hit
 from providers.notice import Notice, What
 
 #: Rises with every change of a rule below.
-RULES = 1
+RULES = 2
 
 
 class Verdict(StrEnum):
@@ -42,6 +46,9 @@ class Reason(StrEnum):
     ROBOT = "robot"
     PROGRAM = "program"
     ODD_USER_AGENT = "odd_user_agent"
+    OWN_NETWORK = "own_network"
+    EARLY = "early"
+    BURST = "burst"
     #: What a provider says of an open or a click: that a machine did it, or not with what program it was done.
     PROVIDER_SAYS = "provider_says"
     PROVIDER_SILENT = "provider_silent"
@@ -84,7 +91,7 @@ _SCANNER = re.compile(
 # "Cubot" is a make of telephones.
 _ROBOT = re.compile(
     r"(?<!cu)bot\b|crawl|spider|\bscan(?:ner)?\b|headless|phantomjs|selenium|puppeteer|playwright|preview|"
-    r"facebookexternalhit|whatsapp|slurp|monitoring|uptime|archiver|validator|checker\b"
+    r"facebookexternalhit|whatsapp|slurp|monitoring|uptime|archiver|validator|checker\b|checklink|link sleuth"
 )
 
 _PROGRAM = re.compile(
@@ -117,6 +124,47 @@ def judge_notice(notice: Notice) -> Judgement | None:
         # It filters what it takes for machines, and does not tell us the rest.
         return Judgement(verdict=Verdict.PROBABLE, reason=Reason.PROVIDER_SILENT)
     return _judge_agent(agent, opened=notice.what is What.OPENED)
+
+
+def like_a_person(reason: str | None, *, machine: bool) -> bool:
+    """Tell whether a hit with this label looked like a person's by itself, which is what a burst is made of.
+
+    A machine that says what it is never makes one: a person who clicks beside it would be taken for it.
+    """
+    return not machine or (reason or "").partition("/")[0] in {Reason.EARLY, Reason.BURST}
+
+
+class OwnNetworks:
+    """The operator's networks, compared with the truncated ones that hits keep."""
+
+    def __init__(self, networks: Sequence[str]) -> None:
+        self._networks = tuple(ipaddress.ip_network(network) for network in networks)
+        # Hits come from few networks at a time.
+        self._known = lru_cache(maxsize=4096)(self._look)
+
+    def hold(self, network: str) -> bool:
+        """Tell whether the whole of *network* (`192.0.2.0/24`, or empty) is the operator's."""
+        return bool(self._networks) and self._known(network)
+
+    def _look(self, network: str) -> bool:
+        try:
+            seen = ipaddress.ip_network(network)
+        except ValueError:
+            return False
+        return any(
+            seen.subnet_of(own)  # type: ignore[arg-type]  # of one version, which mypy cannot see
+            for own in self._networks
+            if own.version == seen.version
+        )
+
+
+def too_early(at: datetime, accepted_at: datetime, seconds: float) -> bool:
+    """Tell whether a hit came before anybody can have had its message.
+
+    A hit from before the acceptance shows that clocks differ. By less than *seconds* that is no matter; by more, the
+    times say nothing.
+    """
+    return abs(at - accepted_at) < timedelta(seconds=seconds)
 
 
 # A few agents make most of the traffic, and the tables cost more than everything else about a hit.

@@ -48,7 +48,7 @@ async def run_recorder(
     ready: Ready,
 ) -> None:
     """Record hits until *stopping* is set; a batch that was begun is finished first, while PostgreSQL is there."""
-    recorder = Recorder(ledger, reader, ams=ams)
+    recorder = Recorder(ledger, reader, ams=ams, settings=settings)
     async with open_stream(redis_url, f"courier-{process}", batch=settings.batch) as stream:
         await _Loop(stream, recorder, stopping=stopping, ready=ready).run()
 

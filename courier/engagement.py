@@ -1,7 +1,8 @@
 """Say what became of a message from the set of its events.
 
 A pure function of the set: any order, any duplication and any batching gives the same row, so flags only rise as
-events arrive. The ledger counts the events (`tally_events` is `tallies` below in SQL); only this file judges them.
+events arrive, until a burst becomes complete and its hits are a machine's after all (`courier.rules`). The ledger
+counts the events (`tally_events` is `tallies` below in SQL); only this file judges them.
 """
 
 from collections import Counter

@@ -16,12 +16,13 @@ import structlog
 
 from courier.attribute import Found, Missing, attribute
 from courier.engagement import OWN, changes, sum_up
-from courier.outbox import ams_url
-from courier.settings import AmsSettings
+from courier.outbox import OPEN, ams_url
+from courier.rules import Rules, labelled
+from courier.settings import AmsSettings, CourierSettings
 from courier.sighting import Reader, Sighting
 from ledger import attribution, engagements, outbox, parked
 from ledger.attribution import Correlated
-from ledger.engagements import Engagement, NewEvent, Suppressed
+from ledger.engagements import Engagement, NewEvent, StoredHit, Suppressed
 from ledger.events import EventType
 from ledger.parked import ParkedEvent
 from ledger.store import REFUSED_VALUE, Ledger, Session
@@ -34,6 +35,9 @@ RECORDED = prometheus_client.Counter(
 )
 MATCHED = prometheus_client.Counter(
     "outrider_matched_events", "Events whose message was found, by who told them and by which id.", ["source", "step"]
+)
+REVISED = prometheus_client.Counter(
+    "outrider_revised_events", "Events told as a person's and then found to be of a burst, by what happened.", ["type"]
 )
 PARKED = prometheus_client.Counter(
     "outrider_parked_events", "Events parked, by who told them and the reason.", ["source", "reason"]
@@ -55,15 +59,20 @@ class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     recorded: Sequence[tuple[Sighting, Found]] = ()
     parked: Sequence[ParkedEvent] = ()
+    #: Recorded earlier, and told as a machine's since.
+    revised: Sequence[StoredHit] = ()
 
 
 class Recorder:
-    """Writes hits and notices into the ledger."""
+    """Writes hits and notices into the ledger. Without *settings* it goes by their defaults."""
 
-    def __init__(self, ledger: Ledger, reader: Reader, *, ams: AmsSettings) -> None:
+    def __init__(
+        self, ledger: Ledger, reader: Reader, *, ams: AmsSettings, settings: CourierSettings | None = None
+    ) -> None:
         self._ledger = ledger
         self._reader = reader
         self._ams = ams
+        self._rules = Rules(settings or CourierSettings())
 
     async def record(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
         """Record events, given as entry id and bytes; when this returns each is stored or parked, durably.
@@ -122,6 +131,8 @@ class Recorder:
             verdict = "" if sighting.judgement is None else sighting.judgement.verdict
             RECORDED.labels(sighting.type, verdict).inc()
             MATCHED.labels(sighting.source, found.step).inc()
+        for hit in outcome.revised:
+            REVISED.labels(hit.type).inc()
         for event in outcome.parked:
             # Tried once more in vain is parked once.
             if event.parked_at is None:
@@ -134,7 +145,11 @@ class Recorder:
             return _Outcome()
         led, found = await _resolve(session, fresh)
         attributed = [(sighting, attribute(sighting, led)) for sighting in fresh]
-        known = [(sighting, outcome) for sighting, outcome in attributed if isinstance(outcome, Found)]
+        known = [
+            (self._rules.placed(sighting, accepted_at=outcome.message.accepted_at), outcome)
+            for sighting, outcome in attributed
+            if isinstance(outcome, Found)
+        ]
         left = [
             _parked(
                 sighting, outcome, found=sum(found.get(one.named, 0) for one in sighting.names), at=ours[sighting.id]
@@ -144,16 +159,26 @@ class Recorder:
         ]
         if left:
             await parked.park(session, left)
-        if known:
-            await self._engage(session, known)
-        return _Outcome(recorded=known, parked=left)
+        if not known:
+            return _Outcome(parked=left)
+        recorded, revised = await self._engage(session, known)
+        return _Outcome(recorded=recorded, parked=left, revised=revised)
 
-    async def _engage(self, session: Session, known: Sequence[tuple[Sighting, Found]]) -> None:
+    async def _engage(
+        self, session: Session, known: Sequence[tuple[Sighting, Found]]
+    ) -> tuple[Sequence[tuple[Sighting, Found]], Sequence[StoredHit]]:
+        """Write what *known* tells; return it as it is judged now, and what was told otherwise before."""
         touched = {found.message.id: found.message for _, found in known}
         # Held before the events are written and counted: two couriers with one message go one after the other.
         before = await engagements.hold_engagements(session, touched)
         await engagements.add_events(session, [_event(sighting, found) for sighting, found in known])
         told = await engagements.tally(session, touched)
+        earlier: list[StoredHit] = []
+        if revised := await self._rules.revise(session, known, told):
+            told |= await engagements.tally(session, {hit.message for hit in revised})
+            ids = {sighting.id for sighting, _ in known}
+            earlier = [hit for hit in revised if hit.dedupe not in ids]
+            known = labelled(known, revised)
         after = {message: sum_up(told[message], injected=touched[message].injected) for message in touched}
         moved = {message: row for message, row in after.items() if row != before[message]}
         if moved:
@@ -166,6 +191,9 @@ class Recorder:
             await attribution.learn(session, sorted(learnt))
         if items := self._items(known):
             await outbox.queue(session, items)
+        if withdrawn := self._withdrawn(earlier, touched):
+            await outbox.withdraw(session, withdrawn)
+        return known, earlier
 
     def _items(self, known: Iterable[tuple[Sighting, Found]]) -> list[outbox.NewItem]:
         items: list[outbox.NewItem] = []
@@ -180,6 +208,19 @@ class Recorder:
                     outbox.NewItem(mailing=message.mailing, campaign=message.campaign, message=message.id, url=url)
                 )
         return items
+
+    def _withdrawn(self, revised: Iterable[StoredHit], touched: Mapping[int, Correlated]) -> list[outbox.Withdrawn]:
+        """Return what AMS is not to hear of any more, where it hears of no machines."""
+        if not self._ams.url or self._ams.machines == "include":
+            return []
+        return [
+            outbox.Withdrawn(campaign=message.campaign, message=message.id, url=url, recorded_at=hit.recorded_at)
+            for hit in revised
+            if (message := touched[hit.message]).campaign is not None
+            # What a provider saw of a message with our own links was never queued.
+            and (hit.source == OWN or not message.injected)
+            and (url := OPEN if hit.type is EventType.OPENED else hit.url)
+        ]
 
     async def _park_unreadable(self, raws: Sequence[bytes]) -> None:
         log.warning("events_parked", reason=UNDECODABLE, events=len(raws))
@@ -272,8 +313,13 @@ def _suppressed(known: Iterable[tuple[Sighting, Found]]) -> list[Suppressed]:
             at=sighting.at,
         )
         for sighting, found in known
-        if found.message.recipient_index and _ends_campaigns(sighting, found.message)
+        if _is_of_its_recipient(sighting, found.message) and _ends_campaigns(sighting, found.message)
     ]
+
+
+def _is_of_its_recipient(sighting: Sighting, message: Correlated) -> bool:
+    # The upstream may copy mail to somebody else under our key: what the copy does is nobody's wish but theirs.
+    return bool(message.recipient_index) and sighting.recipient in {b"", message.recipient_index}
 
 
 def _ends_campaigns(sighting: Sighting, message: Correlated) -> bool:
@@ -282,7 +328,7 @@ def _ends_campaigns(sighting: Sighting, message: Correlated) -> bool:
             return message.campaign is not None
         case EventType.COMPLAINED:
             return True
-        case EventType.BOUNCED:
+        case EventType.BOUNCED | EventType.REJECTED | EventType.FAILED:
             # The address is dead, whatever mail it was that found out.
             return sighting.notice is not None and sighting.notice.bounce is Bounce.HARD
         case _:

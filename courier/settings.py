@@ -45,6 +45,32 @@ class CourierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         float, Meta(gt=0, description="Seconds between two recounts of the campaigns whose counts changed.")
     ] = 300.0
     batch: Annotated[int, Meta(ge=1, le=10000, description="Hits recorded in one transaction.")] = 1000
+    burst_links: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10000,
+            description="So many different links of one message, clicked within `burst_seconds`, are a machine's work, "
+            "also where each click by itself looked like a person's; 0: never.",
+        ),
+    ] = 4
+    burst_seconds: Annotated[float, Meta(gt=0, le=60, description="Seconds from the first to the last of them.")] = 60.0
+    early_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="An open or a click so soon after its message was accepted is a machine's: nobody has it yet; "
+            "0: never.",
+        ),
+    ] = 1.0
+    own_networks: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks of your own, whose opens and clicks count as machines'. A hit keeps no more of its "
+            "address than the /24 or, of IPv6, the /48, so a narrower network cannot be told and is refused."
+        ),
+    ] = ()
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

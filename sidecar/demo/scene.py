@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import aiohttp
 
-from courier.settings import AmsSettings
+from courier.settings import AmsSettings, CourierSettings
 from relay.settings import RelaySettings
 from sidecar.addresses import parse_listen
 from sidecar.demo.acts import Stage, submit_campaign, watch_ams, watch_ledger, watch_mail, watch_recipients
@@ -106,6 +106,8 @@ def _staged(settings: Settings, ams_url: str) -> Settings:
         tracker=TrackerSettings(listen=tracker, public_url=f"http://{tracker}"),
         console=ConsoleSettings(listen=_free(settings.console.listen, taken)),
         ams=AmsSettings(url=ams_url, api_key=_API_KEY, interval=0.5),
+        # Its recipients open at once and click everything within a second, as only machines do.
+        courier=CourierSettings(burst_links=0, early_seconds=0),
     )
 
 

@@ -24,6 +24,8 @@ pytestmark = [
 
 CAMPAIGN = "801"
 LINK = "https://example.com/?a=1&b=2"
+#: What a filter follows that looks like a browser: more at once than a person does.
+SCANNED = tuple(f"https://example.com/{number}" for number in range(6))
 
 
 class Visitor(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,7 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
     keys: Mapping[str, str]
     answers: Mapping[str, tuple[Answered, Answered]]
     shared: str
+    scanned: str
 
     async def message(self, visitor: str) -> dict[str, Any]:
         """Return what the console knows of a visitor's message."""
@@ -124,7 +127,11 @@ async def _play(target: Outrider, ams: StandinAms, *, machines: str) -> Played:
     shared = await submitted("shared")
     for agent in (BROWSER, "Mozilla/5.0", BROWSER):
         await visit(tracked(left(shared)).pixel, agent=agent)
-    counted = len(VISITORS) * 2 + 3
+    content = mail("scanned@mailer.example.com", campaign=CAMPAIGN, links=SCANNED)
+    scanned = await accepted(target.smtp, content, "scanned@example.net")
+    for url in tracked(left(scanned)).links:
+        await visit(url)
+    counted = len(VISITORS) * 2 + 3 + len(SCANNED)
 
     async def all_recorded() -> bool:
         campaign = await asked(target, f"/api/campaigns/{CAMPAIGN}")
@@ -132,7 +139,7 @@ async def _play(target: Outrider, ams: StandinAms, *, machines: str) -> Played:
         return sum(campaign[name] for name in names) == counted and not campaign["ams"]["pending"]
 
     await until(all_recorded)
-    return Played(target=target, ams=ams, machines=machines, keys=keys, answers=answers, shared=shared)
+    return Played(target=target, ams=ams, machines=machines, keys=keys, answers=answers, shared=shared, scanned=scanned)
 
 
 async def test_every_visit_is_answered_alike(played: Played) -> None:
@@ -181,6 +188,16 @@ async def test_one_message_counts_its_people_and_its_machines(played: Played) ->
     assert (engagement["opens"], engagement["machine_opens"], engagement["opened"]) == (2, 1, True)
 
 
+async def test_a_burst_is_a_machines_from_its_first_click(played: Played) -> None:
+    """Six links in a moment by what calls itself a browser: no click, no open and no flag of it is a person's."""
+    message = await asked(played.target, f"/api/messages/{played.scanned}")
+    assert {event["reason"].partition("/")[0] for event in message["events"]} == {"burst"}
+    assert [event["machine"] for event in message["events"]] == [True] * len(SCANNED)
+    engagement = message["engagement"]
+    assert (engagement["clicks"], engagement["machine_clicks"]) == (0, len(SCANNED))
+    assert (engagement["opened"], engagement["clicked"], engagement["first_clicked_at"]) == (False, False, None)
+
+
 async def test_a_campaign_reports_both(played: Played) -> None:
     """The campaign's counts are people's; the machines' stand beside them, and every hit is in one of the two."""
     campaign = await asked(played.target, f"/api/campaigns/{CAMPAIGN}")
@@ -190,11 +207,14 @@ async def test_a_campaign_reports_both(played: Played) -> None:
         "clicks": PEOPLE,
         "unique_clicks": PEOPLE,
         "machine_opens": MACHINES + 1,
-        "machine_clicks": MACHINES,
+        "machine_clicks": MACHINES + len(SCANNED),
     }
     assert {counter: campaign[counter] for counter in expected} == expected
     listed = (await asked(played.target, f"/api/events?campaign={CAMPAIGN}&limit=500"))["events"]
-    assert Counter(event["machine"] for event in listed) == {False: PEOPLE * 2 + 2, True: MACHINES * 2 + 1}
+    assert Counter(event["machine"] for event in listed) == {
+        False: PEOPLE * 2 + 2,
+        True: MACHINES * 2 + 1 + len(SCANNED),
+    }
 
 
 async def test_ams_hears_of_machines_as_it_is_set(played: Played) -> None:
@@ -205,5 +225,14 @@ async def test_ams_hears_of_machines_as_it_is_set(played: Played) -> None:
         if told:
             expected.update({(f"{name}@example.net", "open_trace"): 1, (f"{name}@example.net", LINK): 1})
     expected["shared@example.net", "open_trace"] = 3 if played.machines == "include" else 2
-    assert Counter((item.email, item.url) for item in played.ams.received) == expected
+    received = Counter((item.email, item.url) for item in played.ams.received)
+    burst = Counter({item: received.pop(item) for item in list(received) if item[0] == "scanned@example.net"})
+    assert received == expected
+    whole = Counter(("scanned@example.net", url) for url in SCANNED)
+    if played.machines == "include":
+        assert burst == whole
+    else:
+        # What AMS took before there were links enough for a burst; there is no way to take it back.
+        assert burst <= whole
+        assert burst.total() <= 3
     assert {item.mailing for item in played.ams.received} == {int(CAMPAIGN)}

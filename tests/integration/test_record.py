@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from courier.classify import RULES
 from courier.engagement import Event, tallies
 from courier.record import Recorder
 from courier.settings import AmsSettings
@@ -79,7 +80,7 @@ async def test_an_event_keeps_the_evidence(recorder: Recorder, look: Connection)
     event = await look.fetchrow("SELECT * FROM event")
     assert event is not None
     assert (event["message"], event["type"], event["source"], event["link"]) == (ann.id, "clicked", "tracker", 0)
-    assert (event["machine"], event["verdict"], event["reason"]) == (False, "person", "browser/1")
+    assert (event["machine"], event["verdict"], event["reason"]) == (False, "person", f"browser/{RULES}")
     assert (event["url"], event["network"]) == ("https://x.example/?a=1&b=2", "192.0.2.0/24")
     assert event["occurred_at"].timestamp() * 1000 == NOON_MS
 
