@@ -60,10 +60,10 @@ class CourierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         Meta(
             ge=0,
             le=60,
-            description="An open or a click so soon after its message was accepted is a machine's: nobody has it yet; "
-            "0: never.",
+            description="An open or a click so soon after its message was accepted is a machine's: nobody has it yet. "
+            "1 finds filters on the way; 0: never, because whoever tries out a mailing opens it at once.",
         ),
-    ] = 1.0
+    ] = 0.0
     own_networks: Annotated[
         tuple[str, ...],
         Meta(

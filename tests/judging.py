@@ -46,7 +46,8 @@ def stored(sighting: Sighting, number: int) -> StoredHit:
 
 def judge_all(log: Iterable[Visit], *, links: int = 4, seconds: float = 60) -> list[Told]:
     """Return what is made of each visit once all of them are known."""
-    rules = Rules(CourierSettings(own_networks=(OWN_NETWORK,), burst_links=links, burst_seconds=seconds))
+    settings = CourierSettings(own_networks=(OWN_NETWORK,), burst_links=links, burst_seconds=seconds, early_seconds=1.0)
+    rules = Rules(settings)
     by_message = defaultdict(list)
     for number, visit in enumerate(log):
         sighting = READER.read(encode_hit(visit.hit))

@@ -93,8 +93,6 @@ class Outrider:
             "tracker.listen": f"127.0.0.1:{self.http}",
             "console.listen": f"127.0.0.1:{self.console}",
             "console.token": self.token,
-            # Its readers open what was accepted a moment ago.
-            "courier.early_seconds": "0",
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
         self._process: asyncio.subprocess.Process | None = None

@@ -106,8 +106,8 @@ def _staged(settings: Settings, ams_url: str) -> Settings:
         tracker=TrackerSettings(listen=tracker, public_url=f"http://{tracker}"),
         console=ConsoleSettings(listen=_free(settings.console.listen, taken)),
         ams=AmsSettings(url=ams_url, api_key=_API_KEY, interval=0.5),
-        # Its recipients open at once and click everything within a second, as only machines do.
-        courier=CourierSettings(burst_links=0, early_seconds=0),
+        # Its recipients click everything within a second, as only machines do.
+        courier=CourierSettings(burst_links=0),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import REGISTRY
 
 from courier.record import Recorder
-from courier.settings import AmsSettings, CourierSettings
+from courier.settings import AmsSettings
 from ledger.campaigns import fold_counts
 from ledger.events import EventType, Hit, encode_hit
 from ledger.store import Ledger
@@ -25,8 +25,6 @@ from tests.rows import Pool, Rows
 CAMPAIGNS = ("1", "2")
 STATES = ("queued", "sent", "failed", "suppressed")
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
-# Its readers open what was accepted a moment ago.
-PROMPT = CourierSettings(early_seconds=0)
 SETTINGS = RelaySettings(verdict_wait=5.0, ledger_wait=5.0, retry_first=0.05)
 
 #: What a campaign's rows say, asked in other words than the recount's.
@@ -147,7 +145,7 @@ class Traffic:
     def __init__(self, seed: int, relay: Relay, ledger: Ledger, pool: Pool) -> None:
         self._chance = random.Random(seed)  # noqa: S311 - a scenario, not a secret
         self._relay = relay
-        self._recorder = Recorder(ledger, READER, ams=AmsSettings(url="https://ams.example.com/api"), settings=PROMPT)
+        self._recorder = Recorder(ledger, READER, ams=AmsSettings(url="https://ams.example.com/api"))
         self._pool = pool
         self._seen: list[bytes] = []
 

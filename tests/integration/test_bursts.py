@@ -238,7 +238,7 @@ async def _recorded(ledger: Ledger, look: Connection, hits: Sequence[Hit]) -> di
     random = Random(3)  # noqa: S311 - a test's order, repeatable
     arriving = [*hits, *random.choices(hits, k=500)]
     random.shuffle(arriving)
-    settings = CourierSettings(own_networks=(OWN_NETWORK,))
+    settings = CourierSettings(own_networks=(OWN_NETWORK,), early_seconds=1.0)
     recorder = Recorder(ledger, READER, ams=ams_settings(), settings=settings)
     for start in range(0, len(arriving), 700):
         await recorder.record(entries(arriving[start : start + 700]))
