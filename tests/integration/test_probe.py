@@ -66,7 +66,7 @@ def delivered(message_id: str) -> bytes:
 
 async def test_it_says_by_which_id_an_event_found_it(scene: Scene, eventually: Eventually) -> None:
     """The Message-ID, the upstream's answer, the profile, and each event with its step; it belongs to no campaign."""
-    running = asyncio.create_task(command("probe", *scene.words, "--wait", "15"))
+    running = asyncio.create_task(command("probe", *scene.words, "--wait", "12"))
     await eventually(lambda: scene.sink.kept, timeout=30)
     message_id = str(message_from_bytes(scene.sink.kept[-1].content)["Message-ID"])
     async with (
