@@ -36,7 +36,9 @@ def run_checks(arguments: Sequence[str], *, root: Path = LAUNCHER_DIRECTORY) -> 
         failed.append(SETTINGS_PAGE)
     if failed:
         _say(f"failed: {', '.join(failed)}")
-    code = _tests(root, ["-n", _WORKERS, "--dist", "loadfile", "-m", "not soak"], _environment())
+    code = _tests(
+        root, ["-n", _WORKERS, "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not soak"], _environment()
+    )
     return code or int(bool(failed))
 
 

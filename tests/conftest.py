@@ -30,8 +30,8 @@ from hypothesis import settings as hypothesis_settings
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A loaded machine is no failed property; each test has its own time limit.
-hypothesis_settings.register_profile("outrider", deadline=None)
+# A loaded machine is no failed property; each test has its own time limit. Every run draws other examples.
+hypothesis_settings.register_profile("outrider", deadline=None, max_examples=50)
 hypothesis_settings.load_profile("outrider")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +44,16 @@ _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _FIRST_PORT = 12_000
 _PORTS_PER_WORKER = 1_000
 _PORT_SLICES = 20
+
+
+# The long ones first, so that no worker is left alone with one at the end.
+_ORDER = ("acceptance", "integration", "contract", "unit", "fuzz")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run directory by directory; within one the order stays the random one."""
+    items.sort(key=lambda item: _ORDER.index(item.path.relative_to(ROOT / "tests").parts[0]))
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,12 +57,14 @@ class SafeBuffer:
                 self._in_stream[hit.type].inc()
                 return
         try:
-            await self._journal.append(hit)
+            octets = await self._journal.append(hit)
         except BufferUnavailableError as error:
             if not self._lost:
                 log.error("hits_kept_nowhere", redis=self._doubt, journal=str(error))  # noqa: TRY400 - the text is ours
             self._lost = True
             raise
+        # At once: with Redis back and the journal not measured yet, nothing would seem to wait.
+        self._journal_bytes += octets
         self._in_journal[hit.type].inc()
 
     async def append_notices(self, notices: Sequence[bytes]) -> None:
@@ -78,12 +80,13 @@ class SafeBuffer:
             else:
                 return
         try:
-            await self._journal.append_notices(notices)
+            octets = await self._journal.append_notices(notices)
         except BufferUnavailableError as error:
             if not self._refusing:
                 log.error("notices_kept_nowhere", redis=self._doubt, journal=str(error))  # noqa: TRY400 - the text is ours
             self._refusing = True
             raise
+        self._journal_bytes += octets
         self._refusing = False
 
     def answers(self) -> bool:

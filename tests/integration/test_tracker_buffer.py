@@ -122,6 +122,19 @@ async def test_redis_may_come_and_go_under_load(
     assert ids(answered) <= ids(await streamed(redis_url))
 
 
+async def test_what_waits_in_the_journal_shows_before_it_is_measured(way: Door, directory: Path) -> None:
+    """Redis is trusted again, and nobody has looked at the journal yet: it is not as if nothing waited."""
+    async with open_buffer(way.url, directory, PATIENT, tick=60) as buffer:
+        await way.shut()
+        await append_all(buffer, make_hits(1))
+        await way.open()
+        await buffer.judge()
+        (degraded,) = buffer.health().degraded
+        assert degraded.endswith("octets wait for the stream")
+        await buffer.sweep()
+        assert buffer.health() == Health(ready=True)
+
+
 async def test_a_slow_redis_is_not_waited_for(way: Door, redis_url: str, directory: Path) -> None:
     """A visitor waits append_wait once, the next ones not at all; what Redis took after all is a copy by id."""
     settings = TrackerSettings(append_wait=0.3)
