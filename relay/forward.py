@@ -27,9 +27,9 @@ LATE_RESULTS = Counter("outrider_late_results_total", "Verdicts that had to wait
 DOUBTS = Counter("outrider_possible_duplicates_total", "Messages tried again although the upstream may have them.")
 
 
-# How long a mailer waits for a verdict to be recorded that the upstream has given: if we die meanwhile, no 250 was said
-# of a message whose row does not know it.
-_SETTLE_SECONDS = 5.0
+#: How long a mailer waits for a verdict to be recorded that the upstream has given, where nobody says otherwise: if we
+#: die meanwhile, no 250 was said of a message whose row does not know it.
+SETTLE_SECONDS = 5.0
 
 
 class Upstream(Protocol):
@@ -57,11 +57,12 @@ class Results(Protocol):
 
 
 class Forwarder:
-    """Forwards messages for one process."""
+    """Forwards messages for one process; a mailer waits *settle_wait* seconds at most for its verdict's record."""
 
-    def __init__(self, upstream: Upstream, results: Results) -> None:
+    def __init__(self, upstream: Upstream, results: Results, *, settle_wait: float = SETTLE_SECONDS) -> None:
         self._upstream = upstream
         self._results = results
+        self._settle_wait = settle_wait
         self._late: set[asyncio.Task[bool]] = set()
 
     @property
@@ -130,7 +131,7 @@ class Forwarder:
         task = asyncio.create_task(surely(lambda: self._results.settle(settlement)))
         self._late.add(task)
         task.add_done_callback(self._late.discard)
-        await asyncio.wait([task], timeout=_SETTLE_SECONDS)
+        await asyncio.wait([task], timeout=self._settle_wait)
         if task.done():
             task.result()
             return

@@ -89,9 +89,14 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     verdict_wait: Annotated[
         float, Meta(gt=0, description="Seconds a mailer waits for the upstream's verdict before its mail is queued.")
     ] = 20.0
-    ledger_wait: Annotated[float, Meta(gt=0, description="Seconds to wait for PostgreSQL to come back before 451.")] = (
-        60.0
-    )
+    ledger_wait: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Seconds to wait for PostgreSQL to come back before 451, and for a verdict of the upstream's to "
+            "be recorded before the mailer hears it.",
+        ),
+    ] = 60.0
     stamp: Annotated[
         Literal["always", "missing"],
         Meta(description="`missing` keeps a Message-ID that the mailer set and uses it as an alias."),

@@ -90,7 +90,7 @@ async def _pipeline(settings: Settings, ledger: Ledger) -> AsyncIterator[Pipelin
     async with present(ledger, "probe") as process:
         mail = MailLedger(ledger, process)
         await mail.remember_profile(profile.digest, profile.encode())
-        forwarder = Forwarder(upstream_of(settings, name), mail)
+        forwarder = Forwarder(upstream_of(settings, name), mail, settle_wait=settings.relay.ledger_wait)
         pipeline = Pipeline(
             ledger=mail,
             forwarder=forwarder,

@@ -83,7 +83,7 @@ async def relay(context: Context) -> None:
         mail = MailLedger(ledger, process, all_sources=own.suppress_scope == "all", windows=windows)
         await mail.remember_profile(profile.digest, profile.encode())
         where = upstream_of(settings, name)
-        forwarder = Forwarder(where, mail)
+        forwarder = Forwarder(where, mail, settle_wait=own.ledger_wait)
         room = Room(settings.data_dir, cap=own.queue_max_bytes)
 
         notifier = Notifier(upstream=where.name)
