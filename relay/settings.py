@@ -93,8 +93,8 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         float,
         Meta(
             gt=0,
-            description="Seconds to wait for PostgreSQL to come back before 451, and for a verdict of the upstream's to "
-            "be recorded before the mailer hears it.",
+            description="Seconds to wait for PostgreSQL to come back before 451, and for the upstream's verdict to be "
+            "recorded before the mailer hears it.",
         ),
     ] = 60.0
     stamp: Annotated[

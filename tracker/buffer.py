@@ -43,6 +43,8 @@ class SafeBuffer:
         self._lost = False
         self._refusing = False
         self._journal_bytes = 0
+        # Something was journaled since the last look: with Redis back, nothing would seem to wait.
+        self._unmeasured = False
         self._in_stream = {event: HITS.labels(event, "stream") for event in EventType}
         self._in_journal = {event: HITS.labels(event, "journal") for event in EventType}
 
@@ -57,14 +59,13 @@ class SafeBuffer:
                 self._in_stream[hit.type].inc()
                 return
         try:
-            octets = await self._journal.append(hit)
+            await self._journal.append(hit)
         except BufferUnavailableError as error:
             if not self._lost:
                 log.error("hits_kept_nowhere", redis=self._doubt, journal=str(error))  # noqa: TRY400 - the text is ours
             self._lost = True
             raise
-        # At once: with Redis back and the journal not measured yet, nothing would seem to wait.
-        self._journal_bytes += octets
+        self._unmeasured = True
         self._in_journal[hit.type].inc()
 
     async def append_notices(self, notices: Sequence[bytes]) -> None:
@@ -80,13 +81,13 @@ class SafeBuffer:
             else:
                 return
         try:
-            octets = await self._journal.append_notices(notices)
+            await self._journal.append_notices(notices)
         except BufferUnavailableError as error:
             if not self._refusing:
                 log.error("notices_kept_nowhere", redis=self._doubt, journal=str(error))  # noqa: TRY400 - the text is ours
             self._refusing = True
             raise
-        self._journal_bytes += octets
+        self._unmeasured = True
         self._refusing = False
 
     def answers(self) -> bool:
@@ -98,8 +99,8 @@ class SafeBuffer:
         degraded: list[str] = []
         if not self._trusted:
             degraded.append(f"redis: {self._doubt}")
-        if self._journal_bytes:
-            degraded.append(f"journal: {self._journal_bytes} octets wait for the stream")
+        if self._journal_bytes or self._unmeasured:
+            degraded.append(f"journal: {self._journal_bytes or 'some'} octets wait for the stream")
         if self._lost:
             degraded.append("journal: a hit could not be kept")
         return Health(ready=not self._lost, degraded=tuple(degraded))
@@ -125,13 +126,16 @@ class SafeBuffer:
 
     async def sweep(self) -> None:
         """Move the journal into the stream if Redis answers, and measure it."""
+        self._unmeasured = False
         try:
             if self._trust is not None:
                 await self._drain.sweep(run=self._trust.run, safe=self._trusted)
             self._journal_bytes = await self._journal.measure()
         except BufferUnavailableError as error:
+            self._unmeasured = True
             self._distrust(str(error))
         except OSError as error:
+            self._unmeasured = True
             log.error("journal_unreadable", error=type(error).__name__)  # noqa: TRY400 - the text may hold a path
 
     def _distrust(self, doubt: str) -> None:

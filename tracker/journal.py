@@ -69,23 +69,18 @@ class Journal:
         # One thread: writing, sealing and reading never overlap, so that none of them needs a lock.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
 
-    async def append(self, hit: Hit) -> int:
-        """Return once the disk has *hit*, and how many octets that took.
-
-        Raises `BufferUnavailableError` when the disk refuses, is full or too slow.
-        """
-        record = frame(encode_hit(hit))
+    async def append(self, hit: Hit) -> None:
+        """Return once the disk has *hit*; raise `BufferUnavailableError` when it refuses, is full or too slow."""
         try:
             async with asyncio.timeout(DISK_SECONDS):
-                await self._add(record, _MAX_WAITING_BYTES)
+                await self._add(frame(encode_hit(hit)), _MAX_WAITING_BYTES)
         except (OSError, JournalFullError) as error:  # OSError: TimeoutError too
             raise BufferUnavailableError("the journal could not be written") from error
-        return len(record)
 
-    async def append_notices(self, notices: Sequence[bytes]) -> int:
-        """Return once the disk has all of *notices*, encoded, and how many octets they took.
+    async def append_notices(self, notices: Sequence[bytes]) -> None:
+        """Return once the disk has all of *notices*, encoded; raise `BufferUnavailableError` as `append` does.
 
-        None is longer than `tracker.segment.MAX_PAYLOAD`. Raises `BufferUnavailableError` as `append` does.
+        None is longer than `tracker.segment.MAX_PAYLOAD`.
         """
         try:
             async with asyncio.timeout(DISK_SECONDS):
@@ -96,7 +91,6 @@ class Journal:
                     await self._add(b"".join(map(frame, pack)), _MAX_WAITING_BYTES * _NOTICES_SHARE)
         except (OSError, JournalFullError) as error:
             raise BufferUnavailableError("the journal could not be written") from error
-        return octets
 
     async def _add(self, blob: bytes, most_waiting: float) -> None:
         if self._waiting_bytes + len(blob) > most_waiting:
