@@ -47,18 +47,22 @@ async def forget(ledger: Ledger, recipient_index: bytes, traces: Traces) -> Eras
     Campaign mail does not reach the person from now on: an unsubscribe by an old message could not be told from
     anybody's.
     """
-    rows = [row["id"] for row in await ledger.fetch("report_messages_of_recipient", recipient_index)]
     counts: Counter[str] = Counter()
     keys: list[bytes] = []
     engaged = 0
-    if rows:
-        await ledger.execute("suppress_erased", recipient_index, ERASED)
-    for start in range(0, len(rows), BATCH):
-        async with ledger.transaction() as session:
-            erased = await erase(session, rows[start : start + BATCH], traces)
-        counts += erased.counts
-        keys += erased.keys
-        engaged += erased.engaged
+    # Suppressed in between, not before: a queue that finds what waits suppressed would end it in its own way. The
+    # second round erases what came meanwhile.
+    for first in (True, False):
+        rows = [row["id"] for row in await ledger.fetch("report_messages_of_recipient", recipient_index)]
+        engaged = 0
+        for start in range(0, len(rows), BATCH):
+            async with ledger.transaction() as session:
+                erased = await erase(session, rows[start : start + BATCH], traces)
+            counts += erased.counts
+            keys += erased.keys
+            engaged += erased.engaged
+        if rows and first:
+            await ledger.execute("suppress_erased", recipient_index, ERASED)
     counts["parked_events"] += len(await ledger.fetch("drop_parked_to", recipient_index))
     counts["suppressions"] += len(await ledger.fetch("unname_suppressions", recipient_index))
     return Erased(counts=counts, keys=tuple(keys), engaged=engaged)
