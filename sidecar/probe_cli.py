@@ -22,9 +22,8 @@ from ledger import standing as whole
 from ledger.ids import MessageKey
 from ledger.mail import MailLedger
 from ledger.reports import Event, Message, MessageFilter
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from relay.forward import Forwarder
-from relay.inject import Profile
 from relay.intake import Submission
 from relay.pipeline import Pipeline
 from relay.upstream_address import parse
@@ -32,8 +31,10 @@ from sidecar import dkim_keys
 from sidecar.answers import mailbox, say
 from sidecar.failures import CommandError
 from sidecar.keys import load_keys
-from sidecar.settings import CAPTURE, Settings, injector_options
+from sidecar.reach import opened
+from sidecar.settings import CAPTURE, Settings
 from sidecar.wiring.presence import hostname, present
+from sidecar.wiring.relay import profile_of
 from sidecar.wiring.upstreams import upstream_of
 
 _LOOK_SECONDS = 1.0
@@ -48,8 +49,7 @@ async def probe(settings: Settings, given: argparse.Namespace) -> int:
         recipient, sender = mailbox(given.to), mailbox(given.sender or f"outrider@{hostname(settings)}")
     except ValueError as error:
         raise CommandError(f"probe: {error}", code=2) from error
-    keys = load_keys(settings)
-    async with open_ledger(settings.database_url, connections=4, sealer=keys.sealer) as ledger:
+    async with opened(settings, connections=4) as ledger:
         begun = datetime.now(UTC)
         async with _pipeline(settings, ledger) as pipeline:
             reply = await pipeline.accept(_submission(settings, sender, recipient, begun))
@@ -82,15 +82,13 @@ def _with_upstream(settings: Settings, url: str | None) -> Settings:
 
 @asynccontextmanager
 async def _pipeline(settings: Settings, ledger: Ledger) -> AsyncIterator[Pipeline]:
-    keys, name = load_keys(settings), hostname(settings)
-    keyring = Keyring(keys.signing)
-    profile = Profile(
-        options=injector_options(settings), signing=keyring.fingerprint, strip=settings.relay.strip, hostname=name
-    )
+    keys = load_keys(settings)
+    keyring, signer = Keyring(keys.signing), dkim_keys.load_signer(settings.inject.dkim_keys)
+    profile = profile_of(settings, keyring, signer)
     async with present(ledger, "probe") as process:
         mail = MailLedger(ledger, process)
         await mail.remember_profile(profile.digest, profile.encode())
-        forwarder = Forwarder(upstream_of(settings, name), mail, settle_wait=settings.relay.ledger_wait)
+        forwarder = Forwarder(upstream_of(settings, hostname(settings)), mail, settle_wait=settings.relay.ledger_wait)
         pipeline = Pipeline(
             ledger=mail,
             forwarder=forwarder,
@@ -98,7 +96,7 @@ async def _pipeline(settings: Settings, ledger: Ledger) -> AsyncIterator[Pipelin
             ams_headers=(),
             identity_key=keys.identity,
             keyring=keyring,
-            signer=dkim_keys.load_signer(settings.inject.dkim_keys),
+            signer=signer,
             profile=profile,
             has_room=lambda _: True,
             tell=lambda _draft, _refused: None,

@@ -48,10 +48,10 @@ async def reachable(settings: Settings) -> AsyncIterator[Settings]:
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Ledger]:
+async def opened(settings: Settings, *, connections: int = 2) -> AsyncIterator[Ledger]:
     """Open the ledger for a command; raise `UnknownKeyError` where it could not read, or would not seal, addresses."""
     keys = address_keys(settings)
-    async with open_ledger(settings.database_url, connections=2, sealer=Sealer(keys)) as ledger:
+    async with open_ledger(settings.database_url, connections=connections, sealer=Sealer(keys)) as ledger:
         await check_addresses(ledger, keys)
         yield ledger
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from injector.dkim import Signer
 from injector.tokens import Keyring
 from ledger.campaigns import apply_windows
 from ledger.mail import MailLedger
@@ -27,7 +28,7 @@ from relay.queue import Queue
 from relay.upstreams import Upstreams
 from sidecar import dkim_keys
 from sidecar.readiness import Readiness
-from sidecar.settings import injector_options
+from sidecar.settings import Settings, injector_options
 from sidecar.wiring import front_door
 from sidecar.wiring.presence import DRAIN_SECONDS, Context, alone, background, hostname, present
 from sidecar.wiring.stopping import on_hangup
@@ -61,6 +62,17 @@ class Room:
         self._stored = await ledger.stored_bytes()
 
 
+def profile_of(settings: Settings, keyring: Keyring, signer: Signer) -> Profile:
+    """Return what rendering depends on: the settings, and the keys that sign now."""
+    return Profile(
+        options=injector_options(settings),
+        signing=keyring.fingerprint,
+        strip=settings.relay.strip,
+        hostname=hostname(settings),
+        dkim_keys=signer.names,
+    )
+
+
 async def relay(context: Context) -> None:
     """Listen for mailers, forward, and work on the queue, until told to stop."""
     settings, keys = context.settings, context.keys
@@ -70,13 +82,7 @@ async def relay(context: Context) -> None:
     keyring = Keyring(keys.signing)
     # Held also when nothing new is signed again: the queue may have what was planned before.
     signer = dkim_keys.load_signer(settings.inject.dkim_keys)
-    profile = Profile(
-        options=injector_options(settings),
-        signing=keyring.fingerprints[0],
-        strip=own.strip,
-        hostname=name,
-        dkim_keys=signer.names,
-    )
+    profile = profile_of(settings, keyring, signer)
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(open_ledger(settings.database_url, connections=12, sealer=keys.sealer))
         process = await stack.enter_async_context(present(ledger, "relay"))
