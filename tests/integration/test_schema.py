@@ -7,6 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from ledger import schema
 from ledger.schema import MIGRATIONS, SchemaError, migrate, read_migrations
 
 
@@ -50,12 +51,62 @@ async def test_an_edited_file_stops_the_start(database_url: str, tmp_path: Path)
         await migrate(database_url, edited)
 
 
-async def test_a_newer_database_stops_the_start(database_url: str, tmp_path: Path) -> None:
-    """An older Outrider does not work on a shape that it does not know."""
-    older = tmp_path / "migrations"
-    older.mkdir()
-    with pytest.raises(SchemaError, match="written by a newer Outrider"):
-        await migrate(database_url, older)
+def _with(directory: Path, *files: str) -> Path:
+    """Return this version's migrations in *directory*, and the next ones."""
+    shutil.copytree(MIGRATIONS, directory)
+    for number, sql in enumerate(files, len(read_migrations()) + 1):
+        (directory / f"{number:04d}_next.sql").write_text(sql, encoding="utf-8")
+    return directory
+
+
+async def test_a_newer_database_is_worked_beside_until_it_says_otherwise(database_url: str, tmp_path: Path) -> None:
+    """What expands leaves room for the last version; what contracts names the one that it needs."""
+    known = len(read_migrations())
+    expanded = _with(tmp_path / "expanded", "CREATE TABLE more (a int);")
+    contracted = _with(
+        tmp_path / "contracted",
+        "CREATE TABLE more (a int);",
+        f"-- Nobody writes it any more.\n-- needs: {known + 1:04d}\nDROP TABLE retention;",
+    )
+    assert await migrate(database_url, expanded) == [f"{known + 1:04d}_next.sql"]
+    assert await migrate(database_url) == []
+    assert await migrate(database_url, contracted) == [f"{known + 2:04d}_next.sql"]
+    assert await migrate(database_url, expanded) == []
+    with pytest.raises(SchemaError, match=rf"{known + 2:04d}_next\.sql, which .* newer Outrider"):
+        await migrate(database_url)
+
+
+async def test_a_database_of_before_that_was_written_down(database_url: str) -> None:
+    """The first databases do not say what a migration needs: none of theirs needs anything."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("ALTER TABLE migration DROP COLUMN needs")
+    finally:
+        await connection.close()
+    assert await migrate(database_url) == []
+
+
+async def test_a_locked_table_holds_nobody_up(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A migration that waits steps back, so that others read on; at the end it says what stands in its way."""
+    monkeypatch.setattr(schema, "_PATIENCE", 0.05)
+    monkeypatch.setattr(schema, "_PAUSE", 0.01)
+    number = f"{len(read_migrations()) + 1:04d}"
+    wider = _with(tmp_path / "wider", "ALTER TABLE message ADD COLUMN more integer;")
+    holder, reader = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+    try:
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE message IN ACCESS SHARE MODE")
+            waiting = asyncio.create_task(migrate(database_url, wider))
+            while not waiting.done():
+                assert await reader.fetchval("SELECT count(*) FROM message", timeout=10) == 0
+            with pytest.raises(SchemaError, match=rf"{number}_next\.sql changes a table that somebody keeps locked"):
+                await waiting
+        assert await migrate(database_url, wider) == [f"{number}_next.sql"]
+    finally:
+        await holder.close()
+        await reader.close()
 
 
 async def test_a_failing_migration_leaves_nothing_behind(database_url: str, tmp_path: Path) -> None:
