@@ -151,7 +151,7 @@ async def test_a_fault_delivers_nothing_and_loses_nothing(
     """Every row stays, the mailing backs off with the reason, and the first cycle after the fault delivers all."""
     messages = await mailing(look, 42, 3)
     standin.fault = fault
-    async with deliverer(ledger, ams_settings(url=standin.url, timeout=0.2)) as courier:
+    async with deliverer(ledger, ams_settings(url=standin.url, timeout=1)) as courier:
         for failures in (1, 2):
             await courier.cycle()
             state = await standing(look, 42)
@@ -187,7 +187,7 @@ async def test_mailings_do_not_block_each_other(ledger: Ledger, look: Connection
     for number in (1, 2, 3, 4):
         await mailing(look, number, 2)
     standin.refused_addresses = {"r0@m3.example.net"}
-    async with deliverer(ledger, ams_settings(url=standin.url, timeout=0.3)) as courier:
+    async with deliverer(ledger, ams_settings(url=standin.url, timeout=1)) as courier:
         await courier.cycle()
     assert emails(standin) == ["r0@m4.example.net", "r1@m4.example.net"]
     assert await waiting(look) == 6

@@ -86,7 +86,7 @@ async def told(endpoint: World) -> dict[str, list[tuple[str, str]]]:
 
 async def parked(endpoint: World) -> list[str]:
     """Return why the parked events are."""
-    return [row["reason"] for row in await endpoint.pool.fetch("SELECT reason FROM parked_event ORDER BY id")]
+    return sorted(row["reason"] for row in await endpoint.pool.fetch("SELECT reason FROM parked_event"))
 
 
 def each(*expected: tuple[str, str]) -> dict[str, list[tuple[str, str]]]:
