@@ -100,7 +100,7 @@ class MailLedger:
     async def reopen(self, known: Known) -> Reopened | None:
         """Take a message that ended, or whose process is gone, to try it again; none when another was faster."""
         row = await self._ledger.fetchrow("reopen_delivery", known.id, known.status, known.turn, self.process)
-        return None if row is None else Reopened(turn=row["turn"], doubtful=row["doubtful"])
+        return None if row is None else Reopened(**dict(row))
 
     async def mark_dot(self, message: int, turn: int) -> None:
         """Commit the intent to send a message's final dot; raise `NotOursError` when it was taken over."""
@@ -341,6 +341,7 @@ def _due(row: Record, sealer: Sealer) -> Due:
         recipient=sealer.open_address(Column.RECIPIENT, row["recipient"]),
         message_id=MessageId(row["message_id"]),
         attempts=row["attempts"],
+        doubts=row["doubts"],
         body_day=row["body_day"],
         body=row["body"],
         throttle=throttle_of(row),

@@ -107,6 +107,8 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     recipient: str
     message_id: MessageId
     attempts: int
+    #: How often it was tried again although the upstream may have it.
+    doubts: int
     body_day: date
     body: int
     throttle: Throttle | None = None
@@ -126,6 +128,8 @@ class Reopened(msgspec.Struct, frozen=True, kw_only=True):
     turn: int
     #: An earlier try's final dot was out without an answer.
     doubtful: bool
+    #: How often that was so, all in all.
+    doubts: int
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):

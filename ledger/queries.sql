@@ -173,13 +173,13 @@ WITH old AS (
     SET status = 'accepted', worker = $4, turn = d.turn + 1, dot_at = NULL, settled_at = NULL, next_at = NULL,
         doubts = d.doubts + old.doubtful::int
     FROM old WHERE d.message = old.message
-    RETURNING d.message, d.turn
+    RETURNING d.message, d.turn, d.doubts
 ), counted AS (
     INSERT INTO campaign_delta (campaign, counter, amount)
     SELECT campaign, old.status::text, -1 FROM old JOIN moved USING (message)
     WHERE campaign IS NOT NULL AND old.status IN ('failed', 'refused')
 )
-SELECT moved.turn, old.doubtful FROM moved JOIN old USING (message);
+SELECT moved.turn, old.doubtful, moved.doubts FROM moved JOIN old USING (message);
 
 -- name: mark_dots
 -- Commit the intent to send the final dot of these messages; no row for one that is no longer ours.
@@ -305,7 +305,7 @@ WITH due AS (
         body_day = CASE WHEN fate.status <> 'suppressed' THEN d.body_day END,
         dot_at = NULL
     FROM fate WHERE d.message = fate.message
-    RETURNING d.message, d.turn, d.attempts, d.body_day, d.body, fate.status, fate.campaign, fate.rate, fate.rate_epoch
+    RETURNING d.message, d.turn, d.attempts, d.doubts, d.body_day, d.body, fate.status, fate.campaign, fate.rate, fate.rate_epoch
 ), told AS (
     INSERT INTO event (message, occurred_at, type, source, reason, dedupe)
     SELECT message, now(), 'suppressed', 'relay', barred, substr(sha256(key || '\x73'::bytea), 1, 16)
@@ -317,7 +317,7 @@ WITH due AS (
     WHERE fate.status = 'suppressed' GROUP BY campaign, counter, sign
 )
 SELECT m.id, m.key, m.generation, m.accepted_at, m.recipient, m.message_id,
-    moved.turn, moved.attempts, moved.body_day, moved.body, moved.status, moved.campaign, moved.rate, moved.rate_epoch
+    moved.turn, moved.attempts, moved.doubts, moved.body_day, moved.body, moved.status, moved.campaign, moved.rate, moved.rate_epoch
 FROM moved JOIN message m ON m.id = moved.message;
 
 -- name: set_aside_held

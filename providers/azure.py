@@ -4,8 +4,9 @@ A request is believed by a secret alone: `?key=` in the webhook's address, a Bas
 static delivery property `Outrider-Key`. The handshake of a new subscription needs it too, and is surely given only
 the address: put it there. Entra ID tokens are not read.
 
-Azure offers no place for our key, so that the Message-ID is all that names a message; a report of a suppressed address
-comes without it. A delivery report and an engagement report of one message have different `messageId`s.
+Azure offers no place for our key, so that the Message-ID is all that names a message, and it replaces one that it has
+seen before: what is sent again in doubt leaves as `key.2@…`. A report of a suppressed address comes without it. A
+delivery report and an engagement report of one message have different `messageId`s.
 """
 
 import hashlib
@@ -198,4 +199,5 @@ PROVIDER = Provider(
     reply_id=reply_id,
     hosts=("smtp.azurecomm.net",),
     keeps_message_id=True,
+    wants_fresh_ids=True,
 )

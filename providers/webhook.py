@@ -114,5 +114,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()
     #: Whether the Message-ID that we write reaches its events.
     keeps_message_id: bool = False
+    #: Whether it replaces a Message-ID that it has seen before: what is sent again in doubt gets one of its own.
+    wants_fresh_ids: bool = False
     #: Whether its SMTP server takes octets over 127 in a content; else what may be touched leaves as quoted-printable.
     eight_bit: bool = True

@@ -169,7 +169,7 @@ async def _reopen(ledger: Correlations, known: Known, addressed: Addressed) -> R
         return None
     DOUBTS.inc(reopened.doubtful)
     return Ready(
-        addressed=addressed,
+        addressed=msgspec.structs.replace(addressed, doubts=reopened.doubts),
         id=known.id,
         turn=reopened.turn,
         submission=known.submission,

@@ -185,7 +185,11 @@ class Queue:
 
     async def _forward(self, due: Due, draft: Draft, *, dotted: Callable[[], None]) -> Outcome:
         addressed = Addressed(
-            recipient=due.recipient, key=due.key, generation=due.generation, message_id=due.message_id
+            recipient=due.recipient,
+            key=due.key,
+            generation=due.generation,
+            message_id=due.message_id,
+            doubts=due.doubts,
         )
         keyring = self._keyring.pinned(draft.profile.signing)
         minter = UrlMinter(keyring, draft.profile.options.public_url, key_bytes(due.key))

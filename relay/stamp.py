@@ -59,6 +59,8 @@ class Addressed(msgspec.Struct, frozen=True, kw_only=True):
     key: MessageKey
     generation: int
     message_id: MessageId
+    #: How often it was tried again although the upstream may have it.
+    doubts: int = 0
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,9 +162,18 @@ def header_edits(draft: Draft, addressed: Addressed, provider: Provider | None =
     vendor = {} if provider is None else vendor_fields(draft.plan, provider, addressed.key, strip=strip)
     return injector.HeaderEdits(
         prepend=(received_line(draft, addressed), *vendor.values()),
-        set_message_id=None if keeps_id else f"<{addressed.message_id}>".encode("ascii", "replace"),
+        set_message_id=None if keeps_id else f"<{_message_id(addressed, provider)}>".encode("ascii", "replace"),
         remove=("Bcc", "Resent-Bcc", *strip, *vendor),
     )
+
+
+def _message_id(addressed: Addressed, provider: Provider | None) -> str:
+    """Return the Message-ID that leaves: a number behind the key, where *provider* may have seen the key's own."""
+    if not addressed.doubts or provider is None or not provider.wants_fresh_ids:
+        return addressed.message_id
+    # Whoever reads it back finds the key all the same: no row of its own has to be committed first.
+    key, _, domain = addressed.message_id.partition("@")
+    return f"{key}.{addressed.doubts + 1}@{domain}"
 
 
 def received_line(draft: Draft, addressed: Addressed) -> bytes:

@@ -1,4 +1,4 @@
-"""Two providers that nobody has: what the relay does with a profile, whatever the real ones become."""
+"""Providers that nobody has: what the relay does with a profile, whatever the real ones become."""
 
 import re
 from collections.abc import Mapping
@@ -55,7 +55,18 @@ JSON = Provider(
     hosts=("json.example.com",),
 )
 
+#: One that replaces a Message-ID which it has seen before.
+FRESH = Provider(
+    name="fresh",
+    configured=lambda _: False,
+    authenticate=_proven,
+    parse=_parsed,
+    reply_id=lambda _: None,
+    hosts=("fresh.example.com",),
+    wants_fresh_ids=True,
+)
+
 
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make these two all that there are."""
-    monkeypatch.setattr(registry, "PROVIDERS", {one.name: one for one in (TAGS, JSON)})
+    """Make these all that there are."""
+    monkeypatch.setattr(registry, "PROVIDERS", {one.name: one for one in (TAGS, JSON, FRESH)})

@@ -205,3 +205,29 @@ async def test_what_has_not_changed_is_not_written_again(database_url: str, cloc
             async with relay.ledger.session() as session:
                 written.append(await session._connection.fetchval("SELECT xmin::text FROM upstream_state"))
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize(("profile", "ids"), [("fresh", ["{}", "{}.2", "{}.3"]), ("tags", ["{}", "{}", "{}"])])
+async def test_what_is_in_doubt_leaves_under_an_id_that_its_provider_has_not_seen(
+    database_url: str, clock: Clock, eventually: Eventually, profile: str, ids: list[str]
+) -> None:
+    """Only to a provider that replaces an id which it saw before; a 450 in between is no doubt, and no new id."""
+    async with Sink().listening() as sink:
+        answers = iter(["", "450 4.2.0 Later", "", "250 Taken"])
+        offered: list[str | None] = []
+        sink.dot = lambda _: next(answers)
+
+        async def witness(_: str, content: bytes | None) -> None:
+            if content is not None:
+                offered.append(injector.parse(content).headers.first("Message-ID"))
+
+        sink.witness = witness
+        async with relaying(
+            database_url, several(clock, f"smtp://127.0.0.1:{sink.port}?profile={profile}"), QUICK
+        ) as relay:
+            assert (await relay.pipeline.accept(submission())).code == 250
+            key, _ = await key_and_aliases(relay)
+            async with running(relay):
+                await eventually(lambda: all_are(relay, "sent"))
+    first, second, third = (f"<{one.format(key)}@shop.example>" for one in ids)
+    assert offered == [first, second, second, third]

@@ -37,7 +37,7 @@ def test_the_profile_is_named_or_told_by_the_host(url: str, provider: Provider |
 @pytest.mark.parametrize("name", ["ses2", "", "Tags", "tags json"])
 def test_an_unknown_profile_names_the_known_ones(name: str) -> None:
     """Nothing is guessed from a word that nobody knows."""
-    with pytest.raises(ValueError, match=rf"unknown profile '{name}'; known: json, tags, generic"):
+    with pytest.raises(ValueError, match=rf"unknown profile '{name}'; known: fresh, json, tags, generic"):
         parse(f"smtp://tags.example.com?profile={name.replace(' ', '%20')}")
 
 
