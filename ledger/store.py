@@ -29,6 +29,8 @@ UNAVAILABLE = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.CannotConnectNowError,
+    # What the driver says of a connection that was cut in the middle of an answer.
+    asyncpg.InternalClientError,
     # A deadlock's victim, and a primary that was just demoted.
     asyncpg.TransactionRollbackError,
     asyncpg.ReadOnlySQLTransactionError,
