@@ -1,8 +1,8 @@
 """Azure Communication Services: e-mail events that Event Grid posts, in its own schema or as CloudEvents 1.0.
 
-A request is believed by a secret alone: `?key=` in the webhook's address, a Basic password, a bearer token, or the
-static delivery property `Outrider-Key`. The handshake of a new subscription needs it too, and is surely given only
-the address: put it there. Entra ID tokens are not read.
+A request is believed by a secret: `?key=` in the webhook's address, a Basic password, a bearer token, or the static
+delivery property `Outrider-Key`; or by a token of Entra ID (`providers/entra.py`). The handshake of a new subscription
+needs it too, and of the secrets it is surely given only the address: put it there.
 
 Azure offers no place for our key, so that the Message-ID is all that names a message, and it replaces one that it has
 seen before: what is sent again in doubt leaves as `key.2@…`. A report of a suppressed address comes without it. A
@@ -18,10 +18,11 @@ from typing import Any
 import msgspec
 
 from providers.credentials import any_equal, by_secret, has_secret
+from providers.entra import by_token, is_token
 from providers.fields import codes, decoded, encoded, first, mapping, named, text, time_ms
 from providers.generic import reply_id
 from providers.notice import Bounce, Notice, Step, What
-from providers.webhook import Answer, DeniedError, MalformedError, Parsed, Proven, Provider, Request, Trust
+from providers.webhook import Answer, DeniedError, Fetch, MalformedError, Parsed, Proven, Provider, Request, Trust
 
 NAME = "azure"
 
@@ -50,25 +51,36 @@ _ENGAGEMENTS: Mapping[str, What] = MappingProxyType({"view": What.OPENED, "click
 
 # A whole address, so that neither a user name nor another port nor a look-alike host can hide in it.
 _VALIDATION_URL = re.compile(r"https://(?:[a-z0-9-]{1,63}\.){1,8}eventgrid\.azure\.net(?::443|:553)?/[!-\[\]-~]*")
+_EVENT_GRID = "eventgrid.azure.net"
 _ORIGIN = re.compile(r"[A-Za-z0-9.-]{1,253}")
 
 
-def authenticate(request: Request, trust: Trust, now: float, documents: Mapping[str, bytes]) -> Proven:
-    """Believe a request that brings one of the secrets; raise `DeniedError`."""
+def configured(trust: Trust) -> bool:
+    """Say whether the operator named a secret, or whose tokens to believe."""
+    return has_secret(trust) or trust.entra is not None
+
+
+def authenticate(request: Request, trust: Trust, now: float, documents: Mapping[str, bytes]) -> Proven | Fetch:
+    """Believe a request that brings one of the secrets, or a token; raise `DeniedError`."""
     if any_equal(request.headers.get(SECRET_HEADER, "").strip(), trust.secrets):
         return Proven()
+    authorization = request.headers.get("authorization", "")
+    if trust.entra is not None and is_token(authorization):
+        return by_token(authorization, trust.entra, now, documents)
     return by_secret(request, trust, now, documents)
 
 
 def probe(request: Request, trust: Trust) -> Answer | None:
-    """Answer the OPTIONS of a CloudEvents handshake, if it brings a secret."""
+    """Answer the OPTIONS of a CloudEvents handshake, if it brings a secret or comes from Event Grid's own name."""
     origin = request.headers.get("webhook-request-origin", "").strip()
     if request.method != "OPTIONS" or _ORIGIN.fullmatch(origin) is None:
         return None
-    try:
-        authenticate(request, trust, 0.0, {})
-    except DeniedError:
-        return Answer(status=401)
+    # It promises nothing but that events may come: each of them has to bring its token then.
+    if trust.entra is None or origin.lower() != _EVENT_GRID:
+        try:
+            authenticate(request, msgspec.structs.replace(trust, entra=None), 0.0, {})
+        except DeniedError:
+            return Answer(status=401)
     allowed = {"WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": "*", "Allow": "OPTIONS, POST"}
     return Answer(headers=allowed)
 
@@ -191,7 +203,7 @@ def _dedupe(kind: str, event: Any, properties: Mapping[str, Any]) -> str:
 
 PROVIDER = Provider(
     name=NAME,
-    configured=has_secret,
+    configured=configured,
     authenticate=authenticate,
     parse=parse,
     probe=probe,

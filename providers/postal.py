@@ -6,22 +6,20 @@ in it: what is sent again has the same `uuid` and is counted once.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from providers.fields import codes, decoded, encoded, entries, mapping, named, text, time_ms
+from providers.fields import codes, decoded, encoded, mapping, named, text, time_ms
 from providers.notice import Bounce, Notice, Step, What
 from providers.replies import bounce_of
-from providers.signatures import from_base64, rsa_key, rsa_key_of, rsa_signed
+from providers.signatures import from_base64, key_set, rsa_key, rsa_signed
 from providers.webhook import DeniedError, Fetch, MalformedError, Parsed, Proven, Provider, Request, Trust
 
 _NAME = "postal"
 _TAG = "X-Postal-Tag"
-_KEYS_AT_MOST = 16
 
 _EVENTS: Mapping[str, What] = MappingProxyType(
     {
@@ -77,30 +75,13 @@ def authenticate(
         if trust.key_set not in documents:
             return Fetch(url=trust.key_set)
         kid = request.headers.get("x-postal-signature-kid", "").strip()
-        if any(signed(key) for name, key in _key_set(documents[trust.key_set]) if not kid or name == kid):
+        if any(signed(key) for name, key in key_set(documents[trust.key_set]) if not kid or name == kid):
             return Proven()
     raise DeniedError("a signature of no known key")
 
 
 def _over_https(url: str) -> bool:
     return url.lower().startswith("https://")
-
-
-@lru_cache(maxsize=4)
-def _key_set(document: bytes) -> tuple[tuple[str, RSAPublicKey], ...]:
-    try:
-        known = decoded(document)
-    except MalformedError:
-        return ()
-    return tuple(_rsa_keys(entries(known, "keys")[:_KEYS_AT_MOST]))
-
-
-def _rsa_keys(described: list[dict[str, Any]]) -> Iterator[tuple[str, RSAPublicKey]]:
-    for one in described:
-        if text(one, "kty") == "RSA" and text(one, "use") in {"", "sig"}:
-            key = rsa_key_of(text(one, "n"), text(one, "e"))
-            if key is not None:
-                yield text(one, "kid"), key
 
 
 def parse(request: Request) -> Parsed:

@@ -6,16 +6,23 @@ What cannot be read proves nothing and is no error: the answer is no key, or no.
 import base64
 import binascii
 import re
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from providers.fields import decoded, entries, text
+from providers.webhook import MalformedError
+
 # Shorter keys can be broken, longer ones only cost time.
 _SHORTEST_RSA = 1024
 _LONGEST_RSA = 8192
+
+_KEYS_AT_MOST = 32
 
 # An environment variable turns a PEM's line ends into spaces, or into the two characters `\n`.
 _NO_BASE64 = re.compile(r"-----[^-]*-----|\\n|\s")
@@ -59,6 +66,24 @@ def rsa_key_of(modulus: str, exponent: str) -> rsa.RSAPublicKey | None:
         return rsa.RSAPublicNumbers(e, n).public_key()
     except ValueError:
         return None
+
+
+@lru_cache(maxsize=8)
+def key_set(document: bytes) -> tuple[tuple[str, rsa.RSAPublicKey], ...]:
+    """Return the RSA keys that a JSON Web Key Set has for signatures (RFC 7517 5), each with its id."""
+    try:
+        known = decoded(document)
+    except MalformedError:
+        return ()
+    return tuple(_rsa_keys(entries(known, "keys")[:_KEYS_AT_MOST]))
+
+
+def _rsa_keys(described: list[dict[str, Any]]) -> Iterator[tuple[str, rsa.RSAPublicKey]]:
+    for one in described:
+        if text(one, "kty") == "RSA" and text(one, "use") in {"", "sig"}:
+            key = rsa_key_of(text(one, "n"), text(one, "e"))
+            if key is not None:
+                yield text(one, "kid"), key
 
 
 def p256_key(spelt: str) -> ec.EllipticCurvePublicKey | None:

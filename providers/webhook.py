@@ -29,6 +29,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+class Entra(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose tokens of Microsoft Entra ID prove a request, all compared whole."""
+
+    #: The tenant's id, in lower case.
+    tenant: str
+    #: For whom the token must be: the id, or the id URI, of the application that stands for us.
+    audience: str
+    #: The application ids of those that may call, in lower case.
+    callers: tuple[str, ...]
+
+
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator believes of one provider: `webhooks` in the settings."""
 
@@ -40,6 +51,8 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     key_set: str = ""
     #: Postal: whether a SHA-1 signature is enough.
     sha1: bool = False
+    #: Azure: tokens that prove it beside the secrets.
+    entra: Entra | None = None
 
     def __repr__(self) -> str:
         """Show nothing: secrets in a traceback are secrets in a log."""

@@ -15,6 +15,7 @@ LEAST_SECRET_CHARS = 16
 
 _IN_URL = ("azure", "brevo", "mailjet", "postmark", "sparkpost")
 _TOPIC = re.compile(r"\Aarn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]{1,256}\Z")
+_GUID = re.compile(r"\A[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _HTTPS = re.compile(r"\Ahttps://[^/?#\s@]+(?:[/?][!-~]*)?\Z")
 
 
@@ -26,6 +27,12 @@ def faults(webhooks: WebhookSettings) -> Iterator[tuple[str, str]]:
         for number, text in enumerate(webhooks.trust(provider).secrets, start=1):
             if not _is_public_key(text, kind):
                 yield key, f"item {number}: expected a public {kind} key, in PEM or in base64"
+    if webhooks.azure_tenant and not _GUID.match(webhooks.azure_tenant):
+        yield "azure_tenant", "expected the tenant's id, such as 00000000-0000-0000-0000-000000000000"
+    if bool(webhooks.azure_tenant) != bool(webhooks.azure_audience):
+        yield "azure_audience", "expected together with azure_tenant: a token must be for us"
+    if not all(map(_GUID.match, webhooks.azure_callers)):
+        yield "azure_callers", "expected application ids, such as 00000000-0000-0000-0000-000000000000"
     if not all(_TOPIC.match(topic) for topic in webhooks.ses_topics):
         yield "ses_topics", "expected TopicArns, such as arn:aws:sns:eu-west-1:111122223333:events"
     if webhooks.postal_jwks and not _HTTPS.match(webhooks.postal_jwks):
@@ -43,7 +50,7 @@ def open_webhooks(webhooks: WebhookSettings) -> list[str]:
     """Return the providers for which something that could prove an event is set."""
     names = sorted({key.partition("_")[0] for key in webhooks.__struct_fields__})
     trusts = ((name, webhooks.trust(name)) for name in names)
-    return [name for name, trust in trusts if trust.secrets or trust.topics or trust.key_set]
+    return [name for name, trust in trusts if trust.secrets or trust.topics or trust.key_set or trust.entra]
 
 
 def _is_public_key(text: str, kind: str) -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from providers.webhook import Trust
+from providers.webhook import Entra, Trust
 
 _IN_URL = "as `?key=` in its URL or as Basic password; any of them proves a request. Empty: it is closed."
 _PUBLIC = "in PEM or in base64; any of them proves a request."
@@ -39,6 +39,20 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         tuple[str, ...],
         Meta(description=f"Secrets of `/webhooks/azure` (Event Grid), {_IN_URL}"),
     ] = ()
+    azure_tenant: Annotated[
+        str,
+        Meta(
+            description="Event Grid with Entra ID, beside secrets or without any: the id of the tenant whose tokens "
+            "are believed, with `azure_audience`."
+        ),
+    ] = ""
+    azure_audience: Annotated[
+        str, Meta(description="For whom such a token must be: the application's id or id URI (`api://…`).")
+    ] = ""
+    azure_callers: Annotated[
+        tuple[str, ...],
+        Meta(description="The application ids that may call; the default is Event Grid's own in the public cloud."),
+    ] = ("4962773b-9cdb-44cf-a8bf-237846a00ab7",)
     ses_topics: Annotated[
         tuple[str, ...],
         Meta(description="SES: the TopicArns of SNS that are believed; empty: `/webhooks/ses` is closed."),
@@ -93,7 +107,14 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             topics=getattr(self, f"{provider}_topics", ()),
             key_set=getattr(self, f"{provider}_jwks", ""),
             sha1=getattr(self, f"{provider}_sha1", False),
+            entra=self._entra() if provider == "azure" else None,
         )
+
+    def _entra(self) -> Entra | None:
+        if not self.azure_tenant:
+            return None
+        callers = tuple(caller.lower() for caller in self.azure_callers)
+        return Entra(tenant=self.azure_tenant.lower(), audience=self.azure_audience, callers=callers)
 
 
 def _unescaped(secret: str) -> str:

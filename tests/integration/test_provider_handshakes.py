@@ -1,9 +1,12 @@
 """How providers introduce themselves: probes, Event Grid's handshakes, and subscriptions of SNS that are confirmed."""
 
+import time
+
 import pytest
 
 from providers.registry import PROVIDERS
 from tests.provider_sides import SIDES, octets
+from tests.unit.providers import test_entra as entra
 from tests.unit.providers.samples import azure, ses
 from tests.webhooking import Post, World
 
@@ -60,6 +63,22 @@ class TestEventGrid:
             assert (await door.post("azure", Post(body=octets(asked)))).status == 401
         assert endpoint.shelf.asked == []
         assert await endpoint.record() == 0
+
+    async def test_a_token_of_the_tenant_proves_what_a_secret_would(self, endpoint: World) -> None:
+        """Its keys are asked for once; an event with it is recorded, and one with a forged one is not."""
+        endpoint.shelf.documents = {entra.KEYS: entra.key_set(k1=entra.tenants_own())}
+        first = entra.FIRST | {"nbf": time.time() - 60, "exp": time.time() + 600}
+
+        def told(spelt: str) -> Post:
+            event = dict(azure.EVENTS)["delivered"]
+            return Post(body=octets(event), headers={"Authorization": f"Bearer {spelt}"})
+
+        async with endpoint.open({"azure": entra.TRUST}) as door:
+            assert (await door.post("azure", told(entra.token(first)))).status == 200
+            assert (await door.post("azure", told(entra.token(first, key=entra.stranger())))).status == 401
+            assert (await door.post("azure", told("a secret of nobody's"))).status == 401
+        assert endpoint.shelf.asked == [entra.KEYS]
+        assert await endpoint.record() == 1
 
     async def test_a_validation_by_address_is_visited_once(self, endpoint: World) -> None:
         """After the answer, and only at Event Grid's."""

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from providers.webhook import Trust
+from providers.webhook import Entra, Trust
 from sidecar.effective import effective
 from sidecar.loading import Loaded, load
 from sidecar.redaction import redact
@@ -27,6 +27,7 @@ BARE = {
     "RSA": base64.b64encode(RSA.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode(),
     "EC": base64.b64encode(EC.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode(),
 }
+TENANT = "10000000-0000-4000-8000-00000000000a"
 TOPIC = "arn:aws:sns:eu-west-1:111122223333:ses-events"
 
 
@@ -109,6 +110,31 @@ def test_a_key_set_is_asked_for_over_https(url: str) -> None:
     assert "https://" in problem("postal_jwks", url)
     there = "https://postal.example.com/.well-known/jwks.json"
     assert trust("postal", postal_jwks=there) == Trust(key_set=there)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"azure_tenant": "contoso.example.com", "azure_audience": "api://us"}, "azure_tenant"),
+        ({"azure_tenant": TENANT}, "azure_audience"),
+        ({"azure_audience": "api://us"}, "azure_audience"),
+        ({"azure_tenant": TENANT, "azure_audience": "api://us", "azure_callers": "Event Grid"}, "azure_callers"),
+    ],
+    ids=str,
+)
+def test_whose_tokens_are_believed_is_said_whole(given: dict[str, str], named: str) -> None:
+    """A tenant by its id, and for whom its tokens must be."""
+    with pytest.raises(SettingsError) as refused:
+        loaded({f"OUTRIDER_WEBHOOKS__{key.upper()}": value for key, value in given.items()})
+    (line,) = refused.value.problems
+    assert line.startswith(f"OUTRIDER_WEBHOOKS__{named.upper()}: ")
+
+
+def test_tokens_are_believed_by_ids_whatever_their_capitals() -> None:
+    """Event Grid's own id in the public cloud is the caller where none is named."""
+    believed = trust("azure", azure_tenant=TENANT.upper(), azure_audience="api://Us").entra
+    assert believed == Entra(tenant=TENANT, audience="api://Us", callers=("4962773b-9cdb-44cf-a8bf-237846a00ab7",))
+    assert trust("azure", azure_secret="s" * 20).entra is None
 
 
 def test_lines_may_end_in_keys_alone() -> None:
