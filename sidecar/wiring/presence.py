@@ -22,6 +22,8 @@ log = structlog.get_logger()
 #: Seconds in which a role finishes what it has in hand.
 DRAIN_SECONDS = 25.0
 
+_REGISTER_AGAIN_SECONDS = 0.5
+
 # Between two renewals, and how long one may take.
 _RENEW_SECONDS = 10.0
 _RENEW_PATIENCE = 10.0
@@ -52,7 +54,7 @@ def hostname(settings: Settings) -> str:
 @asynccontextmanager
 async def present(ledger: Ledger, role: str) -> AsyncIterator[int]:
     """Be a process in the ledger for the time of the block, and yield its id."""
-    process = await processes.register(ledger, role)
+    process = await _registered(ledger, role)
     try:
         async with background(lambda: _renew(ledger, process, role), lambda: _make_partitions(ledger)):
             yield process
@@ -61,6 +63,16 @@ async def present(ledger: Ledger, role: str) -> AsyncIterator[int]:
         with contextlib.suppress(*UNAVAILABLE):
             async with asyncio.timeout(_RENEW_PATIENCE):
                 await processes.leave(ledger, process)
+
+
+async def _registered(ledger: Ledger, role: str) -> int:
+    """Enter this process; while PostgreSQL is away, wait for it: to end and be started again takes longer."""
+    while True:
+        try:
+            return await processes.register(ledger, role)
+        except UNAVAILABLE as error:
+            log.warning("ledger_unavailable", error=type(error).__name__)
+            await asyncio.sleep(_REGISTER_AGAIN_SECONDS)
 
 
 async def _renew(ledger: Ledger, process: int, role: str) -> None:

@@ -23,6 +23,7 @@ from ledger.windows import Window, parse_windows
 from relay.forward import DOUBTS, Forwarder
 from relay.inject import Profile
 from relay.notify import Notifier
+from relay.patience import surely
 from relay.pipeline import Pipeline
 from relay.queue import Queue
 from relay.upstreams import Upstreams
@@ -87,7 +88,7 @@ async def relay(context: Context) -> None:
         ledger = await stack.enter_async_context(open_ledger(settings.database_url, connections=12, sealer=keys.sealer))
         process = await stack.enter_async_context(present(ledger, "relay"))
         mail = MailLedger(ledger, process, all_sources=own.suppress_scope == "all", windows=windows)
-        await mail.remember_profile(profile.digest, profile.encode())
+        await surely(lambda: mail.remember_profile(profile.digest, profile.encode()))
         where = upstream_of(settings, name)
         forwarder = Forwarder(where, mail, settle_wait=own.ledger_wait)
         room = Room(settings.data_dir, cap=own.queue_max_bytes)

@@ -5,16 +5,20 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from ledger import processes
 from ledger.processes import UnknownKeyError, check_keys, fingerprint
 from ledger.store import open_ledger
 from sidecar.wiring import presence
 from tests.conftest import Eventually
+from tests.running import short_directory
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -211,3 +215,25 @@ def test_a_fingerprint_gives_nothing_away() -> None:
     """Sixteen digits, none of them the key's."""
     assert len(fingerprint(b"secret")) == 16
     assert fingerprint(b"secret") != fingerprint(b"Secret")
+
+
+async def test_a_role_waits_for_its_ledger(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """PostgreSQL is away when the role comes back after a crash: it enters as soon as there is something to enter."""
+    monkeypatch.setattr(presence, "_REGISTER_AGAIN_SECONDS", 0.02)
+    real = Path(parse_qs(urlsplit(database_url).query)["host"][0])
+    with short_directory() as directory, capture_logs() as logs:
+        # Where PostgreSQL's socket will be.
+        place = directory / "pg"
+        async with open_ledger(database_url.replace(str(real), str(place))) as ledger:
+
+            async def be() -> int:
+                async with presence.present(ledger, "relay") as process:
+                    return process
+
+            entering = asyncio.create_task(be())
+            await eventually(lambda: len(logs) > 2)
+            assert {entry["event"] for entry in logs} == {"ledger_unavailable"}
+            place.symlink_to(real)
+            assert await asyncio.wait_for(entering, 10) > 0
