@@ -13,6 +13,9 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+# Seconds between two tries: a mailer waits for most of them.
+_LONGEST_WAIT = 1.0
+
 
 async def patiently(work: Callable[[], Awaitable[T]], *, seconds: float) -> T:
     """Do *work*, again and again while PostgreSQL is away; raise its last error after *seconds*, also when it hangs."""
@@ -26,7 +29,7 @@ async def patiently(work: Callable[[], Awaitable[T]], *, seconds: float) -> T:
             if clock() + wait > deadline:
                 raise
             await asyncio.sleep(wait)
-            wait = min(wait * 2, 1.0)
+            wait = min(wait * 2, _LONGEST_WAIT)
 
 
 async def surely(work: Callable[[], Awaitable[T]]) -> T:
@@ -40,4 +43,4 @@ async def surely(work: Callable[[], Awaitable[T]]) -> T:
         except Exception as error:  # noqa: BLE001 - whatever it is, giving up is worse
             log.warning("tried_again", error=type(error).__name__)
             await asyncio.sleep(wait)
-            wait = min(wait * 2, 5.0)
+            wait = min(wait * 2, _LONGEST_WAIT)

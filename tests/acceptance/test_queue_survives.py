@@ -198,13 +198,14 @@ def _kill(target: Outrider, victim: str) -> Kill:
 def _excused(copy: Copy, until: float, kills: list[Kill]) -> bool:
     """Tell whether the row could not know of *copy* before *until*, when the next one was begun.
 
-    A relay was killed before it could commit the verdict: at once, or while PostgreSQL was away.
+    A relay was killed before it could commit the verdict: at once, or while PostgreSQL was away, or away again.
     """
     assert copy.answered is not None
     committed = copy.answered + COMMIT
-    away = [kill.until + AGAIN + COMMIT for kill in kills if kill.victim == "postgresql" and kill.at <= committed]
-    latest = max([committed, *away])
-    return any(copy.heard <= kill.at <= min(latest, until) for kill in kills if kill.victim == "relay")
+    for kill in kills:
+        if kill.victim == "postgresql" and kill.at <= committed:
+            committed = max(committed, kill.until + AGAIN + COMMIT)
+    return any(copy.heard <= kill.at <= min(committed, until) for kill in kills if kill.victim == "relay")
 
 
 async def _lost(target: Outrider, load: Load, upstream: Upstream, kills: list[Kill]) -> dict[str, list[str]]:
