@@ -34,10 +34,18 @@ UNAVAILABLE = (
     # A deadlock's victim, and a primary that was just demoted.
     asyncpg.TransactionRollbackError,
     asyncpg.ReadOnlySQLTransactionError,
+    # A partition came into being while its row was on the way to the default one: there it is not taken any more.
+    asyncpg.CheckViolationError,
 )
 
 #: What it looks like when a value cannot be stored: trying again would fail again.
-REFUSED_VALUE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+REFUSED_VALUE = (
+    asyncpg.DataError,
+    asyncpg.NotNullViolationError,
+    asyncpg.ForeignKeyViolationError,
+    asyncpg.UniqueViolationError,
+    asyncpg.ExclusionViolationError,
+)
 
 
 class Session:

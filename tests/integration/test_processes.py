@@ -1,6 +1,7 @@
 """Leases, fingerprints and partitions."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,11 +14,13 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from courier.record import Recorder
 from ledger import processes
 from ledger.processes import UnknownKeyError, check_keys, fingerprint
-from ledger.store import open_ledger
+from ledger.store import UNAVAILABLE, open_ledger
 from sidecar.wiring import presence
 from tests.conftest import Eventually
+from tests.mailings import READER, ams_settings, connected, entries, hit, make_campaign, seed
 from tests.running import short_directory
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -237,3 +240,22 @@ async def test_a_role_waits_for_its_ledger(
             assert {entry["event"] for entry in logs} == {"ledger_unavailable"}
             place.symlink_to(real)
             assert await asyncio.wait_for(entering, 10) > 0
+
+
+async def test_a_partition_that_comes_into_being_costs_no_event(
+    database_url: str, pool: Pool, eventually: Eventually
+) -> None:
+    """The first start makes them while hits are recorded: a row that was on its way elsewhere is written once more."""
+    async with open_ledger(database_url) as ledger, connected(database_url) as look:
+        (ann,) = await seed(look, await make_campaign(look), "ann@example.net")
+        recorder = Recorder(ledger, READER, ams=ams_settings())
+        opened = entries([hit(ann)])
+        async with pool.acquire() as maker, maker.transaction():
+            assert await maker.fetchval("SELECT make_partitions(current_date)")
+            recording = asyncio.create_task(recorder.record(opened))
+            await eventually(lambda: look.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        with contextlib.suppress(*UNAVAILABLE):
+            await recording
+        await recorder.record(opened)
+        assert await look.fetchval("SELECT count(*) FROM event") == 1
+        assert await look.fetchval("SELECT count(*) FROM parked_event") == 0
