@@ -136,15 +136,23 @@ _FIELDS: Final = (
     "MIME-Version: 1.0\r\n"
 )
 
+# Of a line of base64.
+_LINE_OCTETS: Final = 76
+
 #: Links of Outlook's own in each newsletter, to places that ordinary links lead to as well.
 OUTLOOK_LINKS: Final = 2
 
 
-def newsletter(*, links: int = 16, octets: int = 20_000, variant: int = 0) -> bytes:
-    """Return an HTML page in UTF-8, about *octets* long, with *links* web addresses; every *variant* has its own."""
-    # What stands around the words of a card, and at both ends of the page, takes so much.
-    plain = max((octets - 3_600 - links * 1_090) // links, 30)
-    cards = []
+def newsletter(*, links: int = 16, octets: int = 20_000, variant: int = 0, per_card: int = 1) -> bytes:
+    """Return an HTML page in UTF-8, about *octets* long, with *links* web addresses; every *variant* has its own.
+
+    *per_card* links share what stands around them: with more of them a page may be shorter.
+    """
+    # What stands around the words of a card, around a link, and at both ends of the page, takes so much.
+    cards_in_all = -(-links // per_card)
+    plain = max((octets - 3_600 - cards_in_all * 820 - links * 270) // cards_in_all, 30)
+    cards: list[str] = []
+    buttons: list[str] = []
     for number in range(links):
         # A personal address is longer than its page: who reads, which mailing, which place in it.
         link = f"https://shop.example.com/{_words(number, 3, '-')}?utm_source=news&amp;utm_campaign=autumn-42"
@@ -153,8 +161,12 @@ def newsletter(*, links: int = 16, octets: int = 20_000, variant: int = 0) -> by
         button = _BUTTON.format(link=link, text=text)
         if number < OUTLOOK_LINKS:
             button = _OUTLOOK_BUTTON.format(link=link, text=text, plain=button)
-        words = _words(number * 3, plain // 7)
-        cards.append(_CARD.format(title=_words(number * 5, 3).title(), text=f"{words}.", button=button))
+        buttons.append(button)
+        if len(buttons) == per_card or number == links - 1:
+            words = _words(number * 3, plain // 7)
+            title = _words(number * 5, 3).title()
+            cards.append(_CARD.format(title=title, text=f"{words}.", button="\n".join(buttons)))
+            buttons = []
     page = _HEAD.replace("{preview}", _words(variant, 12)) + "".join(cards) + _FOOT
     return page.replace("\n", "\r\n").encode()
 
@@ -171,6 +183,23 @@ def message(html: bytes, encoding: str) -> bytes:
         ).encode()
         content += _encoded(body, encoding) + b"\r\n"
     return content + b"--=_example_boundary_42--\r\n"
+
+
+def with_attachment(content: bytes, octets: int) -> bytes:
+    """Return *content*, made by `message`, with an attachment in base64 that brings it to about *octets*."""
+    _, _, body = content.partition(b"\r\n\r\n")
+    lines = (octets - len(content)) // (_LINE_OCTETS + 2)
+    line = base64.b64encode(bytes(range(_LINE_OCTETS * 3 // 4))) + b"\r\n"
+    return (
+        _FIELDS.encode()
+        + b'Content-Type: multipart/mixed; boundary="=_example_mixed_42"\r\n\r\n--=_example_mixed_42\r\n'
+        + b'Content-Type: multipart/alternative; boundary="=_example_boundary_42"\r\n\r\n'
+        + body
+        + b'--=_example_mixed_42\r\nContent-Type: application/pdf; name="autumn.pdf"\r\n'
+        + b"Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment\r\n\r\n"
+        + line * max(lines, 1)
+        + b"--=_example_mixed_42--\r\n"
+    )
 
 
 def hostile_page(unit: bytes, octets: int) -> bytes:

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from prometheus_client import Counter
 
-from courier.answer import Accepted, Answer, Refused, Unanswered, read_answer
+from courier.answer import Accepted, Answer, Refused, Unanswered, read_answer, read_progress
 from courier.outbox import Item
 from courier.settings import AmsSettings
 
@@ -75,10 +75,17 @@ class Ams:
         """Ask AMS the cheapest question that needs a good apiKey."""
         return await self._call("isSchedulerRunning", _Probe(api_key=self._settings.api_key))
 
-    async def _call(self, method: str, params: _Batch | _Probe) -> Answer:
+    async def progress(self) -> dict[int, tuple[int, int]]:
+        """Return how many addresses AMS shows as opened and as clicked, by mailing; empty when it does not answer."""
+        body = bytearray()
+        answer = await self._call("getMailings", _Probe(api_key=self._settings.api_key), body)
+        return read_progress(bytes(body)) if isinstance(answer, Accepted) else {}
+
+    async def _call(self, method: str, params: _Batch | _Probe, said: bytearray | None = None) -> Answer:
+        """Make the call and return what became of it; the octets of the answer go to *said*."""
         self._next_id = (self._next_id + 1) % _ID_RANGE
         call_id = str(self._next_id)
-        answer = await self._exchange(_encode(_Call(id=call_id, method=method, params=params)), call_id)
+        answer = await self._exchange(_encode(_Call(id=call_id, method=method, params=params)), call_id, said)
         match answer:
             case Accepted():
                 CALLS.labels("accepted").inc()
@@ -88,7 +95,7 @@ class Ams:
                 CALLS.labels("unanswered").inc()
         return answer
 
-    async def _exchange(self, body: bytes, call_id: str) -> Answer:
+    async def _exchange(self, body: bytes, call_id: str, said: bytearray | None) -> Answer:
         try:
             async with self._session.post(
                 self._settings.url,
@@ -101,10 +108,12 @@ class Ams:
                 content = await _read(response)
                 if content is None:
                     return Unanswered(reason="the answer is too long")
+                if said is not None:
+                    said += content
                 return read_answer(response.status, content, call_id)
         except TimeoutError:
             return Unanswered(reason="timeout")
-        except aiohttp.ClientSSLError:
+        except (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch):
             return Unanswered(reason="TLS failed or the certificate is not trusted")
         except aiohttp.ClientConnectorError:
             return Unanswered(reason="no connection")
@@ -122,10 +131,17 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
     return bytes(content)
 
 
+def _trust(settings: AmsSettings) -> ssl.SSLContext | aiohttp.Fingerprint:
+    if settings.fingerprint:
+        # Compared before anything is sent.
+        return aiohttp.Fingerprint(bytes.fromhex(settings.fingerprint.replace(":", "")))
+    return ssl.create_default_context(cafile=settings.ca_file or None)
+
+
 @asynccontextmanager
 async def open_ams(settings: AmsSettings) -> AsyncIterator[Ams]:
     """Make a client for the endpoint in *settings*; raises `OSError` or `ssl.SSLError` for an unusable `ca_file`."""
-    trust = ssl.create_default_context(cafile=settings.ca_file or None)
+    trust = _trust(settings)
     # A connection per call: calls are seconds apart, and one that AMS has closed meanwhile would look like a failure.
     connector = aiohttp.TCPConnector(limit=1, ssl=trust, force_close=True)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:

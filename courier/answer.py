@@ -13,6 +13,8 @@ NO_ANSWER = "no answer: "
 
 _TEXT_LIMIT = 200
 _READ_LIMIT = 2000
+# PostgreSQL's largest number, and one.
+_BIGINT = 2**63
 
 # An address as it stands in prose, JSON or a URL. The character classes exclude each other, so this is linear in
 # practice, and it reads 2,000 characters at most.
@@ -70,9 +72,14 @@ def worded(answer: Refused | Unanswered, *, secret: str) -> str:
             return NO_ANSWER + answer.reason
         case Refused():
             text = answer.message.replace(secret, "***") if secret else answer.message
-            text = _ADDRESS.sub("<address>", text[:_READ_LIMIT])
+            text = nameless(text)
             printable = "".join(character if character.isprintable() else " " for character in text)
             return f"{answer.code}: {printable[:_TEXT_LIMIT]}"
+
+
+def nameless(text: str) -> str:
+    """Return the first 2,000 characters of *text* with a mark for each address."""
+    return _ADDRESS.sub("<address>", text[:_READ_LIMIT])
 
 
 def alike(one: str | None, other: str | None) -> bool:
@@ -97,3 +104,21 @@ def _refusal(error: object) -> Refused:
     code = error.get("code")
     message = error.get("message")
     return Refused(code=code if isinstance(code, int) else 0, message=message if isinstance(message, str) else "")
+
+
+def read_progress(body: bytes) -> dict[int, tuple[int, int]]:
+    """Return how many addresses AMS shows as opened and as clicked, by mailing; what it does not show is left out."""
+    try:
+        result = msgspec.json.decode(body).get("result")
+    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
+        return {}
+    shown: dict[int, tuple[int, int]] = {}
+    for mailing in result if isinstance(result, list) else []:
+        match mailing:
+            case {"id": int(number), "progressInfo": {"opened": int(opened), "clicks": int(clicks)}} if (
+                min(number, opened, clicks) >= 0 and max(number, opened, clicks) < _BIGINT
+            ):
+                shown[number] = opened, clicks
+            case _:
+                continue
+    return shown

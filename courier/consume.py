@@ -7,7 +7,7 @@ back: the loop waits with a bounded backoff and goes on where it was, without a 
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -17,6 +17,7 @@ from courier.pause import pause
 from courier.record import Recorder
 from courier.settings import AmsSettings, CourierSettings
 from courier.sighting import Reader
+from courier.sinks import Rule
 from courier.stream import HitStream, StreamUnavailableError, open_stream
 from ledger.store import UNAVAILABLE, Ledger
 
@@ -46,9 +47,13 @@ async def run_recorder(
     process: int,
     stopping: asyncio.Event,
     ready: Ready,
+    rules: Sequence[Rule] = (),
 ) -> None:
-    """Record hits until *stopping* is set; a batch that was begun is finished first, while PostgreSQL is there."""
-    recorder = Recorder(ledger, reader, ams=ams, settings=settings)
+    """Record hits until *stopping* is set; a batch that was begun is finished first, while PostgreSQL is there.
+
+    *rules* are those of the sinks that are configured.
+    """
+    recorder = Recorder(ledger, reader, ams=ams, settings=settings, rules=rules)
     async with open_stream(redis_url, f"courier-{process}", batch=settings.batch) as stream:
         await _Loop(stream, recorder, stopping=stopping, ready=ready).run()
 

@@ -7,6 +7,7 @@ mailing's trouble never keeps another from its turn; what fails backs off by its
 import asyncio
 import hashlib
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,8 @@ class Deliverer:
         self._stopping = stopping
         self._jitter = jitter
         self._lease = "ams:" + hashlib.sha256(settings.url.encode()).hexdigest()[:16]
+        # For longer than a call may take, and renewed before each: nobody else calls meanwhile.
+        self._seconds = settings.timeout + _LEASE_MARGIN
         # AMS did not answer when it was last asked; it answers again since this cycle began.
         self._away = False
         self._back = False
@@ -91,6 +94,13 @@ class Deliverer:
             return 0.0
         waits = [mailing.wait for mailing in await outbox.waiting_mailings(self._ledger) if mailing.wait > 0]
         return min([self._settings.interval, *waits])
+
+    async def look(self) -> None:
+        """Note what AMS shows of its mailings, if it answers and nobody else is calling it."""
+        if self._away or not await take_lease(self._ledger, self._lease, self._process, self._seconds):
+            return
+        if shown := await self._ams.progress():
+            await outbox.note_shown(self._ledger, shown)
 
     async def close(self) -> None:
         """Let another courier take over at once."""
@@ -145,7 +155,7 @@ class Deliverer:
             await self._park(unsendable)
         return items
 
-    async def _run(self, mailing: int, plan: Plan) -> Ending:
+    async def _run(self, mailing: int, plan: Plan[Item]) -> Ending[Item]:
         """Make the calls that *plan* asks for, settle what AMS accepts, and return how it ends."""
         try:
             step = next(plan)
@@ -153,13 +163,11 @@ class Deliverer:
                 answer = await self._ask(mailing, step)
                 step = plan.send(answer)
         except StopIteration as stop:
-            ending: Ending = stop.value
+            ending: Ending[Item] = stop.value
             return ending
 
-    async def _ask(self, mailing: int, step: Step) -> Answer:
-        # Renewed before each call, for longer than the call may take: nobody else calls meanwhile.
-        seconds = self._settings.timeout + _LEASE_MARGIN
-        if self._stopping.is_set() or not await take_lease(self._ledger, self._lease, self._process, seconds):
+    async def _ask(self, mailing: int, step: Step[Item]) -> Answer:
+        if self._stopping.is_set() or not await take_lease(self._ledger, self._lease, self._process, self._seconds):
             raise _NotOursError
         if isinstance(step, str):
             return await self._ams.probe()
@@ -175,7 +183,7 @@ class Deliverer:
         self._away = away
         return answer
 
-    async def _conclude(self, mailing: int, standing: Standing, ending: Ending) -> None:
+    async def _conclude(self, mailing: int, standing: Standing, ending: Ending[Item]) -> None:
         if ending.parked:
             await self._park({item.id: reason for item, reason in ending.parked})
         if ending.error is None:
@@ -238,10 +246,14 @@ async def run_deliverer(ledger: Ledger, ams: AmsSettings, *, process: int, stopp
     async with open_ams(ams) as client:
         deliverer = Deliverer(ledger, ams, client, process=process, stopping=stopping)
         failures = 0
+        look_at = time.monotonic() + ams.progress
         while not stopping.is_set():
             try:
                 seconds = await deliverer.cycle()
                 failures = 0
+                if ams.progress and time.monotonic() >= look_at:
+                    look_at = time.monotonic() + ams.progress
+                    await deliverer.look()
             except UNAVAILABLE as error:
                 failures += 1
                 seconds = min(ams.interval, backoff(failures, random.random()))  # noqa: S311 - spreads retries, guards nothing

@@ -5,7 +5,6 @@ events arrive, until a burst becomes complete and its hits are a machine's after
 counts the events (`tally_events` is `tallies` below in SQL); only this file judges them.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -16,6 +15,23 @@ from ledger.events import EventType
 
 #: The source of what our own pixel and links saw.
 OWN = "tracker"
+
+#: What machines do too; then it counts apart and raises no flag.
+_BY_PEOPLE = frozenset({EventType.OPENED, EventType.CLICKED})
+
+#: The campaign counters that follow from engagement, in the order of `_amounts`.
+_COUNTERS = (
+    "delivered",
+    "opens",
+    "unique_opens",
+    "clicks",
+    "unique_clicks",
+    "bounces",
+    "complaints",
+    "unsubscribes",
+    "machine_opens",
+    "machine_clicks",
+)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,52 +66,59 @@ def sum_up(told: Iterable[Tally], *, injected: bool) -> Engagement:
     Flags are raised by whoever saw it. Times are counted by our own pixel and links where they were *injected*, else
     by the provider that saw the most: two that see the same reader must not count as two.
     """
-    known = list(told)
-    counted = [tally for tally in known if tally.source == OWN] if injected else known
-    clicked = [tally for tally in known if tally.type is EventType.CLICKED and not tally.machine]
-    # A click implies an open: who followed a link has read the message, also with images off.
-    opened = [tally for tally in known if tally.type is EventType.OPENED and not tally.machine] + clicked
+    most: dict[tuple[EventType, bool], int] = {}
+    first: dict[EventType, datetime] = {}
+    last: datetime | None = None
+    for tally in told:
+        kind, machine = tally.type, tally.machine
+        if (tally.source == OWN or not injected) and tally.amount > most.get((kind, machine), 0):
+            most[kind, machine] = tally.amount
+        if kind in _BY_PEOPLE:
+            if machine:
+                continue
+            if last is None or tally.last_at > last:
+                last = tally.last_at
+        if kind not in first or tally.first_at < first[kind]:
+            first[kind] = tally.first_at
+    clicked = first.get(EventType.CLICKED)
+    opened = first.get(EventType.OPENED, clicked)
     return Engagement(
-        opens=_times(counted, EventType.OPENED, machine=False),
-        clicks=_times(counted, EventType.CLICKED, machine=False),
-        machine_opens=_times(counted, EventType.OPENED, machine=True),
-        machine_clicks=_times(counted, EventType.CLICKED, machine=True),
-        delivered_at=_first(known, EventType.DELIVERED),
-        first_opened_at=min((tally.first_at for tally in opened), default=None),
-        last_opened_at=max((tally.last_at for tally in opened), default=None),
-        first_clicked_at=min((tally.first_at for tally in clicked), default=None),
-        bounced_at=_first(known, EventType.BOUNCED),
-        complained_at=_first(known, EventType.COMPLAINED),
-        unsubscribed_at=_first(known, EventType.UNSUBSCRIBED),
+        opens=most.get((EventType.OPENED, False), 0),
+        clicks=most.get((EventType.CLICKED, False), 0),
+        machine_opens=most.get((EventType.OPENED, True), 0),
+        machine_clicks=most.get((EventType.CLICKED, True), 0),
+        delivered_at=first.get(EventType.DELIVERED),
+        # A click implies an open: who followed a link has read the message, also with images off.
+        first_opened_at=clicked if clicked is not None and opened is not None and clicked < opened else opened,
+        last_opened_at=last,
+        first_clicked_at=clicked,
+        bounced_at=first.get(EventType.BOUNCED),
+        complained_at=first.get(EventType.COMPLAINED),
+        unsubscribed_at=first.get(EventType.UNSUBSCRIBED),
     )
 
 
 def counters(row: Engagement) -> dict[str, int]:
     """Return what one message adds to its campaign's counters, by the counters' names."""
-    return {
-        "delivered": int(row.delivered_at is not None),
-        "opens": row.opens,
-        "unique_opens": int(row.first_opened_at is not None),
-        "clicks": row.clicks,
-        "unique_clicks": int(row.first_clicked_at is not None),
-        "bounces": int(row.bounced_at is not None),
-        "complaints": int(row.complained_at is not None),
-        "unsubscribes": int(row.unsubscribed_at is not None),
-        "machine_opens": row.machine_opens,
-        "machine_clicks": row.machine_clicks,
-    }
+    return {counter: int(amount) for counter, amount in zip(_COUNTERS, _amounts(row), strict=True)}
 
 
 def changes(before: Engagement, after: Engagement) -> dict[str, int]:
     """Return by how much each counter moves when *before* becomes *after*; a counter that stays is absent."""
-    moved = Counter(counters(after))
-    moved.subtract(counters(before))
-    return {counter: amount for counter, amount in moved.items() if amount}
+    moved = zip(_COUNTERS, _amounts(before), _amounts(after), strict=True)
+    return {counter: now - then for counter, then, now in moved if now != then}
 
 
-def _times(told: Iterable[Tally], kind: EventType, *, machine: bool) -> int:
-    return max((tally.amount for tally in told if tally.type is kind and tally.machine is machine), default=0)
-
-
-def _first(told: Iterable[Tally], kind: EventType) -> datetime | None:
-    return min((tally.first_at for tally in told if tally.type is kind), default=None)
+def _amounts(row: Engagement) -> tuple[int, ...]:
+    return (
+        row.delivered_at is not None,
+        row.opens,
+        row.first_opened_at is not None,
+        row.clicks,
+        row.first_clicked_at is not None,
+        row.bounced_at is not None,
+        row.complained_at is not None,
+        row.unsubscribed_at is not None,
+        row.machine_opens,
+        row.machine_clicks,
+    )

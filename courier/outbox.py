@@ -5,7 +5,7 @@ path: it is delivered, or waits, or is parked with the answer that refused it wh
 """
 
 from collections.abc import Generator, Sequence
-from typing import Literal
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -27,6 +27,10 @@ _BACKOFF_MOST = 900.0
 _ITEM_FRAME = 24
 
 
+#: What is told: an item of AMS's, or another sink's.
+T = TypeVar("T")
+
+
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One element of a call."""
 
@@ -43,11 +47,11 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     held: str | None = None
 
 
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
+class Ending(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """How a turn ended; what was accepted has been delivered already."""
 
     #: Items to set aside, each with the answer that refused it.
-    parked: tuple[tuple[Item, str], ...] = ()
+    parked: tuple[tuple[T, str], ...] = ()
     #: Why the mailing waits before it is tried again; none when it went well.
     error: str | None = None
     #: Why the whole mailing is held; none when it is not.
@@ -55,8 +59,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: What a plan asks for: a call with these items, or whether AMS is healthy.
-Step = Sequence[Item] | Literal["probe"]
-Plan = Generator[Step, Answer, Ending]
+Step: TypeAlias = Sequence[T] | Literal["probe"]
+Plan: TypeAlias = Generator[Step[T], Answer, Ending[T]]
 
 
 def ams_url(sighting: Sighting, ams: AmsSettings, *, injected: bool) -> str | None:
@@ -118,7 +122,7 @@ def failures_after(standing: Standing, error: str) -> int:
     return 1
 
 
-def turn(batch: Sequence[Item], standing: Standing, *, secret: str) -> Plan:
+def turn(batch: Sequence[T], standing: Standing, *, secret: str) -> Plan[T]:
     """Plan one mailing's turn: send *batch*, and find out whose fault a refusal is.
 
     A mailing that is held sends one item as a scout, another each time. *secret* is kept out of every reason.
@@ -152,16 +156,16 @@ def turn(batch: Sequence[Item], standing: Standing, *, secret: str) -> Plan:
     return (yield from _Bisection(batch, reason, vouched=vouched, secret=secret).run())
 
 
-class _Bisection:
+class _Bisection(Generic[T]):
     """The search for the items that a refused batch was refused for.
 
     *vouched* says that AMS has taken something of this mailing in this turn: only then is a refusal about an item.
     """
 
-    def __init__(self, batch: Sequence[Item], reason: str, *, vouched: bool, secret: str) -> None:
+    def __init__(self, batch: Sequence[T], reason: str, *, vouched: bool, secret: str) -> None:
         # Parts that hold a bad item; the reason is none where that is inferred and not yet heard.
-        self._suspects: list[tuple[Sequence[Item], str | None]] = [(batch, reason)]
-        self._bad: list[tuple[Item, str]] = []
+        self._suspects: list[tuple[Sequence[T], str | None]] = [(batch, reason)]
+        self._bad: list[tuple[T, str]] = []
         # How many of `_bad` were found before AMS last took something: those are beyond doubt.
         self._sure = 0
         self._vouched = vouched
@@ -171,7 +175,7 @@ class _Bisection:
         # A search needs two refusals a level; more in a row means that AMS takes nothing of this mailing any more.
         self._patience = 2 * len(batch).bit_length() + 2
 
-    def run(self) -> Plan:
+    def run(self) -> Plan[T]:
         while self._suspects:
             part, reason = self._suspects.pop()
             ending = yield from (self._alone(part, reason) if len(part) == 1 else self._halve(part))
@@ -181,7 +185,7 @@ class _Bisection:
                 return self._end(held=True)
         return Ending(parked=tuple(self._bad))
 
-    def _alone(self, part: Sequence[Item], reason: str | None) -> Generator[Step, Answer, Ending | None]:
+    def _alone(self, part: Sequence[T], reason: str | None) -> Generator[Step[T], Answer, Ending[T] | None]:
         if reason is None:
             answer = yield part
             reason = self._heard(answer)
@@ -191,7 +195,7 @@ class _Bisection:
             self._bad.append((part[0], reason))
         return None
 
-    def _halve(self, part: Sequence[Item]) -> Generator[Step, Answer, Ending | None]:
+    def _halve(self, part: Sequence[T]) -> Generator[Step[T], Answer, Ending[T] | None]:
         middle = len(part) // 2
         left, right = part[:middle], part[middle:]
         answer = yield left
@@ -222,6 +226,6 @@ class _Bisection:
         self._last_reason = worded(answer, secret=self._secret)
         return self._last_reason
 
-    def _end(self, *, held: bool) -> Ending:
+    def _end(self, *, held: bool) -> Ending[T]:
         reason = self._last_reason
         return Ending(parked=tuple(self._bad[: self._sure]), error=reason, held=reason if held else None)

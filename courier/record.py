@@ -1,52 +1,44 @@
-"""Record a batch of events in one transaction: dedupe, attribution, events, engagement, counts, suppression, outbox.
+"""Record a batch of events in one transaction: dedupe, attribution, events, engagement, counts, suppression, outboxes.
 
 Recording the same event twice leaves one, so whoever reads the stream may fail and start over at any point. An event
 that cannot be stored, or names no message of ours, never holds up its neighbours: it is parked with its reason, as it
 came, and tried again when one of its ids leads to a message.
 """
 
+import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
-import msgspec
-import prometheus_client
 import structlog
 
 from courier.attribute import Found, Missing, attribute
-from courier.engagement import OWN, changes, sum_up
+from courier.engagement import OWN, Event, changes, sum_up, tallies
 from courier.outbox import OPEN, ams_url
+from courier.recorded import PARKED, Outcome, count
 from courier.rules import Rules, labelled
 from courier.settings import AmsSettings, CourierSettings
 from courier.sighting import Reader, Sighting
-from ledger import attribution, engagements, outbox, parked
+from courier.sinks import Rule, seen, tellings
+from courier.spans import spans
+from ledger import attribution, engagements, outbox, parked, sinks
 from ledger.attribution import Correlated
 from ledger.engagements import Engagement, NewEvent, StoredHit, Suppressed
 from ledger.events import EventType
+from ledger.numbers import note_numbers
 from ledger.parked import ParkedEvent
 from ledger.store import REFUSED_VALUE, Ledger, Session
 from providers.notice import Bounce
 
 log = structlog.get_logger()
 
-RECORDED = prometheus_client.Counter(
-    "outrider_recorded_events", "Events recorded, by what happened and who did it.", ["type", "verdict"]
-)
-MATCHED = prometheus_client.Counter(
-    "outrider_matched_events", "Events whose message was found, by who told them and by which id.", ["source", "step"]
-)
-REVISED = prometheus_client.Counter(
-    "outrider_revised_events", "Events told as a person's and then found to be of a burst, by what happened.", ["type"]
-)
-PARKED = prometheus_client.Counter(
-    "outrider_parked_events", "Events parked, by who told them and the reason.", ["source", "reason"]
-)
-
 UNDECODABLE = "undecodable"
 REFUSED = "refused_value"
 
 _MATCH_LIMIT = 1000
+# So many transactions at once, where each has so many events at least.
+_LANES, _LEAST_OF_A_LANE = 2, 100
 _DEDUPE_BYTES = 16
 _WORDS = 2000
 
@@ -54,25 +46,23 @@ _WORDS = 2000
 _Claim = Callable[[Session, Collection[bytes]], Awaitable[Mapping[bytes, datetime | None]]]
 
 
-class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What one transaction has done, for the metrics."""
-
-    recorded: Sequence[tuple[Sighting, Found]] = ()
-    parked: Sequence[ParkedEvent] = ()
-    #: Recorded earlier, and told as a machine's since.
-    revised: Sequence[StoredHit] = ()
-
-
 class Recorder:
-    """Writes hits and notices into the ledger. Without *settings* it goes by their defaults."""
+    """Writes hits and notices into the ledger. Without *settings* it goes by their defaults; *rules* are of sinks."""
 
     def __init__(
-        self, ledger: Ledger, reader: Reader, *, ams: AmsSettings, settings: CourierSettings | None = None
+        self,
+        ledger: Ledger,
+        reader: Reader,
+        *,
+        ams: AmsSettings,
+        settings: CourierSettings | None = None,
+        rules: Sequence[Rule] = (),
     ) -> None:
         self._ledger = ledger
         self._reader = reader
         self._ams = ams
         self._rules = Rules(settings or CourierSettings())
+        self._sinks = tuple(rules)
 
     async def record(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
         """Record events, given as entry id and bytes; when this returns each is stored or parked, durably.
@@ -89,7 +79,13 @@ class Recorder:
                 sightings.setdefault(sighting.id, sighting)
         if unreadable:
             await self._park_unreadable(unreadable)
-        await self._store(list(sightings.values()), _remember, self._park_refused)
+        # One writes while PostgreSQL works for the other.
+        lanes = (self._store(lane, _remember, self._park_refused) for lane in _lanes(list(sightings.values())))
+        for outcome in await asyncio.gather(*lanes, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+        # After the events: what is counted as recorded is. Should we end in between, all of it comes again.
+        await note_numbers(self._ledger, spans(one.hit for one in sightings.values() if one.hit is not None))
 
     async def match_parked(self, *, since: datetime | None = None) -> int:
         """Record the parked events whose message has appeared, of those parked *since*; return how many were tried."""
@@ -127,22 +123,13 @@ class Recorder:
             await self._store(sightings[:middle], claim, refuse)
             await self._store(sightings[middle:], claim, refuse)
             return
-        for sighting, found in outcome.recorded:
-            verdict = "" if sighting.judgement is None else sighting.judgement.verdict
-            RECORDED.labels(sighting.type, verdict).inc()
-            MATCHED.labels(sighting.source, found.step).inc()
-        for hit in outcome.revised:
-            REVISED.labels(hit.type).inc()
-        for event in outcome.parked:
-            # Tried once more in vain is parked once.
-            if event.parked_at is None:
-                PARKED.labels(event.source, event.reason).inc()
+        count(outcome)
 
-    async def _write(self, session: Session, sightings: Sequence[Sighting], claim: _Claim) -> _Outcome:
+    async def _write(self, session: Session, sightings: Sequence[Sighting], claim: _Claim) -> Outcome:
         ours = await claim(session, [sighting.id for sighting in sightings])
         fresh = [sighting for sighting in sightings if sighting.id in ours]
         if not fresh:
-            return _Outcome()
+            return Outcome()
         led, found = await _resolve(session, fresh)
         attributed = [(sighting, attribute(sighting, led)) for sighting in fresh]
         known = [
@@ -160,9 +147,9 @@ class Recorder:
         if left:
             await parked.park(session, left)
         if not known:
-            return _Outcome(parked=left)
+            return Outcome(parked=left)
         recorded, revised = await self._engage(session, known)
-        return _Outcome(recorded=recorded, parked=left, revised=revised)
+        return Outcome(recorded=recorded, parked=left, revised=revised)
 
     async def _engage(
         self, session: Session, known: Sequence[tuple[Sighting, Found]]
@@ -170,9 +157,13 @@ class Recorder:
         """Write what *known* tells; return it as it is judged now, and what was told otherwise before."""
         touched = {found.message.id: found.message for _, found in known}
         # Held before the events are written and counted: two couriers with one message go one after the other.
-        before = await engagements.hold_engagements(session, touched)
+        begun = await engagements.begin_engagements(session, touched)
+        before = await engagements.lock_engagements(session, touched.keys() - begun)
         await engagements.add_events(session, [_event(sighting, found) for sighting, found in known])
-        told = await engagements.tally(session, touched)
+        told = await engagements.tally(session, before) if before else {}
+        # Of these there is nothing to be read that we have not just written.
+        told |= {message: tallies(events) for message, events in _by_message(known, begun).items()}
+        before |= dict.fromkeys(begun, Engagement())
         earlier: list[StoredHit] = []
         if revised := await self._rules.revise(session, known, told):
             told |= await engagements.tally(session, {hit.message for hit in revised})
@@ -193,6 +184,8 @@ class Recorder:
             await outbox.queue(session, items)
         if withdrawn := self._withdrawn(earlier, touched):
             await outbox.withdraw(session, withdrawn)
+        if self._sinks:
+            await self._tell_sinks(session, known, earlier)
         return known, earlier
 
     def _items(self, known: Iterable[tuple[Sighting, Found]]) -> list[outbox.NewItem]:
@@ -208,6 +201,18 @@ class Recorder:
                     outbox.NewItem(mailing=message.mailing, campaign=message.campaign, message=message.id, url=url)
                 )
         return items
+
+    async def _tell_sinks(
+        self, session: Session, known: Iterable[tuple[Sighting, Found]], revised: Iterable[StoredHit]
+    ) -> None:
+        """Queue for each sink what it hears of *known*; *revised* is a machine's now, of which some do not hear."""
+        # Of somebody who was erased nobody hears.
+        events = [seen(sighting, found) for sighting, found in known if not found.message.erased]
+        if asked := tellings(self._sinks, events):
+            await sinks.queue(session, asked)
+        people_only = [rule.name for rule in self._sinks if not rule.machines]
+        if people_only and (withdrawn := [(hit.message, hit.dedupe) for hit in revised]):
+            await sinks.withdraw(session, people_only, withdrawn)
 
     def _withdrawn(self, revised: Iterable[StoredHit], touched: Mapping[int, Correlated]) -> list[outbox.Withdrawn]:
         """Return what AMS is not to hear of any more, where it hears of no machines."""
@@ -239,6 +244,16 @@ class Recorder:
         await parked.repark(self._ledger, sighting.id, REFUSED)
 
 
+def _lanes(sightings: Sequence[Sighting]) -> list[Sequence[Sighting]]:
+    """Return *sightings* in parts that are written at once; those that name the same message are in the same one."""
+    if len(sightings) < _LEAST_OF_A_LANE * _LANES:
+        return [sightings]
+    lanes: list[list[Sighting]] = [[] for _ in range(_LANES)]
+    for sighting in sightings:
+        lanes[sighting.names[0].named[-1] % _LANES if sighting.names else 0].append(sighting)
+    return [lane for lane in lanes if lane]
+
+
 async def _remember(session: Session, dedupes: Collection[bytes]) -> dict[bytes, datetime | None]:
     return dict.fromkeys(await engagements.remember(session, dedupes))
 
@@ -257,6 +272,22 @@ async def _resolve(
         recipients = {sighting.recipient for sighting in sightings if sighting.recipient}
         led |= await attribution.by_aliases(session, aliases, recipients)
     return led, found
+
+
+def _by_message(known: Iterable[tuple[Sighting, Found]], messages: Collection[int]) -> dict[int, list[Event]]:
+    events: dict[int, list[Event]] = {message: [] for message in messages}
+    for sighting, found in known:
+        if (mine := events.get(found.message.id)) is not None:
+            mine.append(
+                Event(
+                    dedupe=sighting.id,
+                    type=sighting.type,
+                    source=sighting.source,
+                    machine=sighting.machine,
+                    at=sighting.at,
+                )
+            )
+    return events
 
 
 def _event(sighting: Sighting, found: Found) -> NewEvent:
@@ -313,7 +344,7 @@ def _suppressed(known: Iterable[tuple[Sighting, Found]]) -> list[Suppressed]:
             at=sighting.at,
         )
         for sighting, found in known
-        if _is_of_its_recipient(sighting, found.message) and _ends_campaigns(sighting, found.message)
+        if _ends_campaigns(sighting, found.message) and _is_of_its_recipient(sighting, found.message)
     ]
 
 

@@ -81,12 +81,16 @@ class Rules:
             judgement = sighting.judgement
             if judgement is not None and sighting.type in _HITS:
                 message = found.message.id
-                if like_a_person(judgement.reason, machine=judgement.machine) and self._enough(told[message]):
+                if self._enough(told[message]) and like_a_person(judgement.reason, machine=judgement.machine):
                     times.setdefault(message, []).append(sighting.at)
         return {message: (min(at), max(at)) for message, at in times.items()}
 
     def _enough(self, told: Iterable[Tally]) -> bool:
-        return bool(self._links) and sum(one.amount for one in told if one.type is EventType.CLICKED) >= self._links
+        clicks = 0
+        for one in told:
+            if one.type is EventType.CLICKED:
+                clicks += one.amount
+        return bool(self._links) and clicks >= self._links
 
 
 def labelled(known: Sequence[tuple[Sighting, Found]], revised: Collection[StoredHit]) -> list[tuple[Sighting, Found]]:

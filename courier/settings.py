@@ -19,6 +19,10 @@ class AmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_batch: Annotated[int, Meta(ge=1, le=20000, description="Items in one call.")] = 20000
     max_bytes: Annotated[int, Meta(ge=1024, description="Octets of one call's body, about.")] = 5000000
     timeout: Annotated[float, Meta(gt=0, description="Seconds to wait for AMS's answer to one call.")] = 60.0
+    progress: Annotated[
+        float,
+        Meta(ge=0, description="Seconds between two looks at what AMS itself shows of its mailings; 0: never."),
+    ] = 3600.0
     unsubscribe_action: Annotated[
         str, Meta(description="Opaque string that AMS gets as the url of an unsubscribe.")
     ] = "Unsubscribe_Click:DC,AE{|;"
@@ -29,10 +33,77 @@ class AmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ca_file: Annotated[
         str, Meta(description="PEM file that AMS's certificate is verified with; empty: the system's roots.")
     ] = ""
+    fingerprint: Annotated[
+        str,
+        Meta(
+            description="SHA-256 of AMS's certificate in hex, as `openssl x509 -fingerprint -sha256` shows it. That "
+            "one is believed, whoever made it and whatever name it has, and no other; empty: it is verified."
+        ),
+    ] = ""
 
     def __repr__(self) -> str:
         """Show no more than that: the rest holds secrets."""
         return f"AmsSettings(on={bool(self.url)})"
+
+
+class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Events out, beside AMS: one section for each webhook, NAME being yours, in small letters."""
+
+    url: Annotated[str, Meta(description="Where batches of events are posted to, as JSON.")] = ""
+    secret: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Keys of the signature, each `whsec_` and base64 of 24 to 64 octets. Several while one is "
+            "exchanged: each of them signs."
+        ),
+    ] = ()
+    events: Annotated[
+        tuple[str, ...], Meta(description="Only these types of events, such as `bounced, complained`; empty: all.")
+    ] = ()
+    campaigns: Annotated[
+        tuple[str, ...],
+        Meta(description="Globs: only of campaigns with such an id; empty: all, and mail without a campaign."),
+    ] = ()
+    sources: Annotated[
+        tuple[str, ...],
+        Meta(description="Globs: only of mail that such a user submitted (`default`: nobody logged in); empty: all."),
+    ] = ()
+    machines: Annotated[
+        Literal["include", "exclude"],
+        Meta(description="`exclude` keeps hits labelled `machine` from it; the ledger has them either way."),
+    ] = "include"
+    interval: Annotated[float, Meta(gt=0, description="Seconds between two looks for what is to be told.")] = 5.0
+    max_batch: Annotated[int, Meta(ge=1, le=10000, description="Events in one request.")] = 500
+    max_bytes: Annotated[int, Meta(ge=1024, description="Octets of one request's body, unless one event has more.")] = (
+        500_000
+    )
+    timeout: Annotated[float, Meta(gt=0, description="Seconds to wait for the answer to one request.")] = 20.0
+    ca_file: Annotated[
+        str, Meta(description="PEM file that the receiver's certificate is verified with; empty: the system's roots.")
+    ] = ""
+
+    def __repr__(self) -> str:
+        """Show no more than that: the rest holds secrets."""
+        return f"SinkSettings(on={bool(self.url)})"
+
+
+class ListmonkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounces and complaints back to listmonk, each of them once."""
+
+    url: Annotated[
+        str, Meta(description="listmonk's own address, such as `https://listmonk.example.com`; empty: off.")
+    ] = ""
+    user: Annotated[str, Meta(description="API user with the permission `webhooks:post_bounce`.")] = ""
+    token: Annotated[str, Meta(description="Its token, sent with every request and never logged.")] = ""
+    interval: Annotated[float, Meta(gt=0, description="Seconds between two looks for what is to be told.")] = 5.0
+    timeout: Annotated[float, Meta(gt=0, description="Seconds to wait for the answer to one request.")] = 20.0
+    ca_file: Annotated[
+        str, Meta(description="PEM file that listmonk's certificate is verified with; empty: the system's roots.")
+    ] = ""
+
+    def __repr__(self) -> str:
+        """Show no more than that: the rest holds secrets."""
+        return f"ListmonkSettings(on={bool(self.url)})"
 
 
 class CourierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@ A hit names its message by the key in its token. A notice names it by whatever t
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
+from urllib.parse import unquote
 
 import msgspec
 
@@ -63,6 +64,8 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     user_agent: str = ""
     #: A provider's words; none for a hit.
     notice: Notice | None = None
+    #: The hit as our tracker made it; none for a notice.
+    hit: Hit | None = None
 
     @property
     def machine(self) -> bool:
@@ -152,13 +155,14 @@ def _of_hit(hit: Hit, raw: bytes) -> Sighting | None:
         url=hit.url,
         network=hit.network,
         user_agent=hit.user_agent,
+        hit=hit,
     )
 
 
 def _lookups(name: Name, notice: Notice) -> list[Lookup]:
     match name.step:
         case Step.MESSAGE_ID:
-            spelt = normalise_message_id(name.value)
+            spelt = normalise_message_id(_unquoted(name.value))
             local = spelt.partition("@")[0]
             alias = Lookup(step=name.step, named=alias_digest("message-id", "", spelt))
             return [*_own(name.step, local), alias]
@@ -172,6 +176,13 @@ def _lookups(name: Name, notice: Notice) -> list[Lookup]:
             # A submission's key, or an id that was learnt for all of its messages.
             batch = [Lookup(step=name.step, named=one.named) for one in _own(name.step, name.value)]
             return [*batch, Lookup(step=name.step, named=alias_digest("batch", notice.provider, name.value))]
+
+
+def _unquoted(value: str) -> str:
+    """Return an id that was put into a URL, and taken out as it stood there, as it was: `%3Ca@b.example%3E`."""
+    spelt = value.strip()
+    quoted = spelt[:3].lower() == "%3c" and spelt[-3:].lower() == "%3e"
+    return unquote(spelt, errors="surrogateescape") if quoted else spelt
 
 
 def _own(step: Step, spelt: str) -> list[Lookup]:

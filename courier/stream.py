@@ -6,7 +6,7 @@ behind what the whole group has acknowledged. What a dead courier held is claime
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,12 @@ from ledger.stream import ANSWER_SECONDS, FIELD, GROUP, STREAM, connect
 
 WAITING = Gauge(
     "outrider_stream_waiting_hits", "Hits in the stream that are not recorded yet.", multiprocess_mode="livemostrecent"
+)
+
+OLDEST = Gauge(
+    "outrider_stream_oldest_age_seconds",
+    "For how long the oldest hit that is not recorded yet has been in the stream.",
+    multiprocess_mode="livemostrecent",
 )
 
 #: An entry's id in the stream, and the bytes of its hit.
@@ -46,6 +52,14 @@ return 0
 """
 
 _FIELD = FIELD.encode()
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """What is in the stream and not recorded yet."""
+
+    hits: int
+    #: Seconds since the oldest of them came; 0 when there is none.
+    oldest_seconds: float
 
 
 class StreamUnavailableError(Exception):
@@ -111,9 +125,9 @@ class HitStream:
             delivered = group["last-delivered-id"]
             oldest = min(delivered, pending["min"] or delivered, key=_position)
             await self._client.xtrim(STREAM, minid=oldest, approximate=False)
-            # The server does not know the lag of a group whose stream was edited; the length is then close enough.
-            lag = group["lag"]
-            WAITING.set(await self._client.xlen(STREAM) if lag is None else lag + pending["pending"])
+            backlog = await _backlog(self._client, group, pending)
+            WAITING.set(backlog.hits)
+            OLDEST.set(backlog.oldest_seconds)
 
     async def forget_readers(self) -> None:
         """Forget the names of readers that are long gone and hold nothing."""
@@ -123,10 +137,10 @@ class HitStream:
                     await self._client.eval(_FORGET, 1, STREAM, GROUP, reader["name"])
 
     async def _group(self) -> dict[str, Any]:
-        for group in await self._client.xinfo_groups(STREAM):
-            if group["name"] == GROUP.encode():
-                return dict(group)
-        raise StreamUnavailableError("NOGROUP")
+        group = await _find_group(self._client)
+        if group is None:
+            raise StreamUnavailableError("NOGROUP")
+        return group
 
     async def _fetch(self, start: str, *, wait: int | None) -> list[Entry]:
         async with _asking():
@@ -166,6 +180,40 @@ async def open_stream(
         await client.aclose()
 
 
+async def backlog(redis_url: str) -> Backlog:
+    """Return what waits to be recorded, for somebody who looks from outside; raises `StreamUnavailableError`."""
+    client = connect(redis_url)
+    try:
+        async with _asking():
+            if not await client.exists(STREAM):
+                return Backlog(hits=0, oldest_seconds=0.0)
+            group = await _find_group(client)
+            if group is None:
+                # No courier has ever run: all of it waits.
+                return await _backlog(client, {"last-delivered-id": b"0-0", "lag": None}, {"pending": 0, "min": None})
+            return await _backlog(client, group, await client.xpending(STREAM, GROUP))
+    finally:
+        await client.aclose()
+
+
+async def _find_group(client: Redis) -> dict[str, Any] | None:
+    groups: list[dict[str, Any]] = await client.xinfo_groups(STREAM)
+    return next((group for group in groups if group["name"] == GROUP.encode()), None)
+
+
+async def _backlog(client: Redis, group: Mapping[str, Any], pending: Mapping[str, Any]) -> Backlog:
+    # The server does not know the lag of a group whose stream was edited; the length is then close enough.
+    hits = await client.xlen(STREAM) if group["lag"] is None else group["lag"] + pending["pending"]
+    first = pending["min"]
+    if first is None:
+        following: Any = await client.xrange(STREAM, min=b"(" + group["last-delivered-id"], count=1)
+        first = following[0][0] if following else None
+    if first is None:
+        return Backlog(hits=0, oldest_seconds=0.0)
+    seconds, microseconds = await client.time()
+    return Backlog(hits=hits, oldest_seconds=max(0.0, seconds + microseconds / 1e6 - _position(first)[0] / 1e3))
+
+
 async def emptied(redis_url: str, *, patience: float) -> bool:
     """Wait until all that the stream holds now is recorded, and remove it; false when *patience* seconds were too few.
 
@@ -195,8 +243,7 @@ async def emptied(redis_url: str, *, patience: float) -> bool:
 
 async def _is_recorded(client: Redis, last: tuple[int, int]) -> bool:
     async with _asking():
-        groups = await client.xinfo_groups(STREAM)
-        group = next((group for group in groups if group["name"] == GROUP.encode()), None)
+        group = await _find_group(client)
         if group is None or _position(group["last-delivered-id"]) < last:
             return False
         pending = await client.xpending(STREAM, GROUP)

@@ -27,6 +27,10 @@ class Correlated(msgspec.Struct, frozen=True, kw_only=True):
     injected: bool
     #: The integer under which AMS knows the campaign; none for everybody else's.
     mailing: int | None
+    #: The campaign's id in its mailer's words.
+    campaign_id: str | None = None
+    #: listmonk knows the recipient.
+    subscribed: bool = False
 
 
 async def by_keys(session: Session, keys: Collection[bytes]) -> dict[bytes, Correlated]:
@@ -67,4 +71,6 @@ def _correlated(row: Record) -> Correlated:
         erased=row["erased"],
         injected=row["injected"],
         mailing=row["ams_mailing"],
+        campaign_id=row["campaign_id"],
+        subscribed=row["subscribed"],
     )

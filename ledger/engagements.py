@@ -13,6 +13,8 @@ from ledger.events import EventType
 from ledger.sealing import Column
 from ledger.store import Record, Session
 
+_TYPES = {str(kind): kind for kind in EventType}
+
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event as it is stored."""
@@ -106,37 +108,41 @@ async def remember(session: Session, dedupes: Collection[bytes]) -> set[bytes]:
     return {row["dedupe"] for row in await session.fetch("remember_events", list(dedupes))}
 
 
+async def begin_engagements(session: Session, messages: Collection[int]) -> set[int]:
+    """Make the engagement of each message where it is missing, and hold it; return the messages of those made.
+
+    Nothing was told of these before, by anybody whose word changes an engagement.
+    """
+    return {row["message"] for row in await session.fetch("begin_engagements", sorted(messages))}
+
+
+async def lock_engagements(session: Session, messages: Collection[int]) -> dict[int, Engagement]:
+    """Lock the engagement of each message until the transaction ends, and return it; all of them are there."""
+    if not messages:
+        return {}
+    return {row["message"]: _engagement(row) for row in await session.fetch("lock_engagements", sorted(messages))}
+
+
 async def hold_engagements(session: Session, messages: Collection[int]) -> dict[int, Engagement]:
     """Lock the engagement of each message until the transaction ends, made where it is missing, and return it."""
-    ordered = sorted(messages)
-    await session.execute("ensure_engagements", ordered)
-    return {row["message"]: _engagement(row) for row in await session.fetch("lock_engagements", ordered)}
+    begun = await begin_engagements(session, messages)
+    return dict.fromkeys(begun, Engagement()) | await lock_engagements(session, set(messages) - begun)
 
 
 async def add_events(session: Session, events: Sequence[NewEvent]) -> None:
     """Insert events; the caller has made sure that each is new."""
     sealer = session.sealer
-    await session.execute(
-        "add_events",
-        [event.message for event in events],
-        [event.occurred_at for event in events],
-        [event.type for event in events],
-        [event.source for event in events],
-        [event.link for event in events],
-        [event.machine for event in events],
-        [event.verdict for event in events],
-        [event.reason for event in events],
-        [event.url for event in events],
-        [event.network for event in events],
-        [event.user_agent for event in events],
-        [event.dedupe for event in events],
-        [event.step for event in events],
-        [event.bounce for event in events],
-        [event.smtp_code for event in events],
-        [event.enhanced_code for event in events],
-        [sealer.seal_text(Column.DESCRIPTION, event.description) for event in events],
-        [None if event.raw is None else sealer.seal(Column.RAW, event.raw) for event in events],
-    )
+    sealed = [
+        event
+        if event.description is None and event.raw is None
+        else msgspec.structs.replace(
+            event,
+            description=sealer.seal_text(Column.DESCRIPTION, event.description),
+            raw=None if event.raw is None else sealer.seal(Column.RAW, event.raw),
+        )
+        for event in events
+    ]
+    await session.copy("event", NewEvent.__struct_fields__, [msgspec.structs.astuple(event) for event in sealed])
 
 
 async def hits_around(
@@ -164,38 +170,19 @@ async def rejudge(session: Session, hits: Sequence[StoredHit], reason: str) -> N
 async def tally(session: Session, messages: Collection[int]) -> dict[int, list[Tally]]:
     """Count every event of these messages by type, source and whether a machine did it."""
     tallies: dict[int, list[Tally]] = {message: [] for message in messages}
-    for row in await session.fetch("tally_events", list(messages)):
-        tallies[row["message"]].append(
-            Tally(
-                type=EventType(row["type"]),
-                source=row["source"],
-                machine=row["machine"],
-                amount=row["amount"],
-                first_at=row["first_at"],
-                last_at=row["last_at"],
-            )
+    rows = await session.fetch("tally_events", list(messages))
+    for message, kind, source, machine, amount, first_at, last_at in rows:
+        tallies[message].append(
+            Tally(type=_TYPES[kind], source=source, machine=machine, amount=amount, first_at=first_at, last_at=last_at)
         )
     return tallies
 
 
 async def write_engagements(session: Session, engagements: Mapping[int, Engagement]) -> None:
     """Write the engagement of messages that `hold_engagements` has locked."""
-    rows = list(engagements.values())
-    await session.execute(
-        "set_engagements",
-        list(engagements),
-        [row.opens for row in rows],
-        [row.clicks for row in rows],
-        [row.machine_opens for row in rows],
-        [row.machine_clicks for row in rows],
-        [row.delivered_at for row in rows],
-        [row.first_opened_at for row in rows],
-        [row.last_opened_at for row in rows],
-        [row.first_clicked_at for row in rows],
-        [row.bounced_at for row in rows],
-        [row.complained_at for row in rows],
-        [row.unsubscribed_at for row in rows],
-    )
+    rows = [{"message": message, **msgspec.structs.asdict(row)} for message, row in engagements.items()]
+    # As one document, because the driver looks at each element of an array several times.
+    await session.execute("set_engagements", msgspec.json.encode(rows).decode())
 
 
 async def add_deltas(session: Session, deltas: Mapping[tuple[int, str], int]) -> None:

@@ -110,6 +110,7 @@ async def erase(session: Session, rows: Sequence[int], traces: Traces | None = N
         session, [(event, marks[event["message"]]) for event in events], own=True, lossy=traces is None
     )
     counts["ams_items"] += len(await session.fetch("drop_items", ids))
+    counts["sink_items"] += len(await session.fetch("drop_sink_items", ids))
     counts["parked_events"] += len(await session.fetch("drop_parked_of", [row["key"] for row in found]))
     bodies = {(row["body_day"], row["body"]) for row in found if row["body"] is not None}
     if bodies:
@@ -125,7 +126,8 @@ async def sweep(ledger: Ledger, traces: Traces) -> Counter[str]:
     counts["parked_events"] += await _drop_sealed_parked(ledger, traces)
     counts["ams_items"] += len(await ledger.fetch("drop_items_naming", traces.pattern))
     counts["replies"] += len(await ledger.fetch("reword_items", traces.pattern, ERASED))
-    counts["replies"] += len(await ledger.fetch("reword_mailings", traces.pattern, ERASED))
+    for statement in ("reword_mailings", "reword_sink_items", "reword_sinks"):
+        counts["replies"] += len(await ledger.fetch(statement, traces.pattern, ERASED))
     async for first, last in spans(ledger, _SPAN):
         counts["mentions"] += await _reword_messages(ledger, traces, first, last)
         counts["replies"] += len(await ledger.fetch("reword_replies", first, last, traces.pattern, ERASED))

@@ -59,6 +59,14 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     user_agent: str = ""
     #: What the request itself said of its purpose (`Sec-Purpose`, `Purpose`, `X-Moz`…), cut at 64 characters.
     purpose: str = ""
+    #: Which start of which tracker numbered it, 8 bytes; empty where nobody did.
+    writer: bytes = b""
+    #: Its number there, from 1.
+    number: int = 0
+    #: Every number up to this one was in the stream before it, or is among those lost.
+    settled: int = 0
+    #: So many hits of its writer could be kept nowhere.
+    lost: int = 0
 
 
 #: Encodes and decodes a `Hit`; one pair for everybody, so that the format cannot drift.

@@ -64,13 +64,17 @@ class MailLedger:
         for group in (self._correlations, self._dots, self._settlements):
             await group.close()
 
+    def known_campaign(self, source: str, campaign_id: str, ams_mailing: int | None, to_send: int | None) -> int | None:
+        """Return the row of a campaign that was asked for before, without asking again."""
+        return self._campaigns.get((source, campaign_id, ams_mailing, to_send))
+
     async def campaign(
         self, source: str, campaign_id: str, ams_mailing: int | None, to_send: int | None, now: datetime
     ) -> int:
         """Return the row of a campaign, made with its first message; outside the send window it is made closed."""
-        name = (source, campaign_id, ams_mailing, to_send)
-        if (known := self._campaigns.get(name)) is not None:
+        if (known := self.known_campaign(source, campaign_id, ams_mailing, to_send)) is not None:
             return known
+        name = (source, campaign_id, ams_mailing, to_send)
         row = await self._ledger.fetchrow("ensure_campaign", *name, not may_send(self._windows, now))
         assert row is not None  # noqa: S101 - INSERT … RETURNING gives a row
         if len(self._campaigns) >= 10_000:
@@ -256,6 +260,7 @@ class MailLedger:
             [message.alias for message in messages],
             self.process,
             self._all_sources,
+            [_sealed(sealer, message.subscriber) for message in messages],
         )
         added = {
             key_text(row["key"]): Correlated(
@@ -313,6 +318,10 @@ def storable(text: str | None) -> str | None:
 
 async def _aside(octets: int, work: Callable[[], bytes]) -> bytes:
     return await asyncio.to_thread(work) if octets > _LARGE else work()
+
+
+def _sealed(sealer: Sealer, subscriber: bytes | None) -> bytes | None:
+    return None if subscriber is None else sealer.seal(Column.SUBSCRIBER, subscriber)
 
 
 def _known(row: Record) -> Known:

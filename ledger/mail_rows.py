@@ -31,6 +31,8 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
     body_digest: bytes
     #: The digest of the original Message-ID, as an alias; null where there was none.
     alias: bytes | None
+    #: The 16 octets of the recipient's UUID in listmonk; null for everybody else's mail.
+    subscriber: bytes | None = None
 
 
 class Correlated(msgspec.Struct, frozen=True, kw_only=True):

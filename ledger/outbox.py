@@ -9,6 +9,7 @@ from datetime import datetime
 
 import msgspec
 
+from ledger.ids import MessageKey, key_text
 from ledger.sealing import Column, SealedError
 from ledger.store import Ledger, Record, Session
 
@@ -55,6 +56,26 @@ class WaitingItem(msgspec.Struct, frozen=True, kw_only=True):
     recipient: bytes | None
     #: There is an address, and our keys do not open it.
     sealed: bool = False
+
+
+class ParkedItem(msgspec.Struct, frozen=True, kw_only=True):
+    """An item that AMS refused; whom it is for is its message's to say."""
+
+    id: int
+    parked_at: datetime
+    mailing: int
+    #: The message's key; none where the message is gone.
+    key: MessageKey | None
+    url: str
+    reason: str
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """What AMS itself shows of a mailing, each address counted once."""
+
+    opened: int
+    clicks: int
+    seen_at: datetime
 
 
 class Depth(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,3 +186,30 @@ def _waiting(ledger: Ledger, row: Record) -> WaitingItem:
     except SealedError:
         return WaitingItem(id=row["id"], url=row["url"], recipient=None, sealed=True)
     return WaitingItem(id=row["id"], url=row["url"], recipient=recipient)
+
+
+async def parked(ledger: Ledger, limit: int) -> list[ParkedItem]:
+    """Return up to *limit* items that AMS refused, the newest first."""
+    return [
+        ParkedItem(
+            id=row["id"],
+            parked_at=row["parked_at"],
+            mailing=row["mailing"],
+            key=None if row["key"] is None else key_text(row["key"]),
+            url=row["url"],
+            reason=row["reason"],
+        )
+        for row in await ledger.fetch("parked_items", limit)
+    ]
+
+
+async def note_shown(ledger: Ledger, shown: Mapping[int, tuple[int, int]]) -> None:
+    """Note how many addresses AMS shows as opened and as clicked, of those mailings that are ours."""
+    opened, clicks = [one for one, _ in shown.values()], [one for _, one in shown.values()]
+    await ledger.execute("note_shown", list(shown), opened, clicks)
+
+
+async def shown(ledger: Ledger, campaign: int) -> Shown | None:
+    """Return what AMS shows of a campaign; none when it has not been asked, or the campaign is not AMS's."""
+    row = await ledger.fetchrow("shown_of_campaign", campaign)
+    return None if row is None else msgspec.convert(dict(row), Shown)

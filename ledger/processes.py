@@ -63,9 +63,10 @@ async def make_partitions(ledger: Ledger, today: date) -> bool:
 
 
 async def forget_the_past(ledger: Ledger) -> None:
-    """Drop what only the past needed: ended processes, and the ids of events whose copies cannot arrive any more."""
+    """Drop what only the past needed: ended processes, and what could only tell of events that cannot come any more."""
     await ledger.execute("forget_processes")
     await ledger.execute("forget_seen")
+    await ledger.execute("forget_writers")
 
 
 async def check_identity(ledger: Ledger | Session, identity: bytes) -> None:

@@ -92,20 +92,20 @@ WITH incoming AS (
     SELECT * FROM unnest(
         $1::bytea[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[],
         $8::boolean[], $9::text[], $10::text[], $11::text[], $12::bytea[], $13::bytea[], $14::bytea[],
-        $15::text[], $16::text[], $17::bytea[], $18::bytea[]
+        $15::text[], $16::text[], $17::bytea[], $18::bytea[], $21::bytea[]
     ) AS t (
         key, accepted_at, campaign, submission, generation, size, links,
         injected, reason, source, campaign_reason, sender, recipient, recipient_index,
-        message_id, original_message_id, body_digest, alias
+        message_id, original_message_id, body_digest, alias, subscriber
     )
 ), added AS (
     INSERT INTO message (
         key, accepted_at, campaign, submission, generation, size, links, injected, reason, source,
-        campaign_reason, sender, recipient, recipient_index, message_id, original_message_id, body_digest
+        campaign_reason, sender, recipient, recipient_index, message_id, original_message_id, body_digest, subscriber
     )
     SELECT
         key, accepted_at, campaign, submission, generation, size, links, injected, reason, source,
-        campaign_reason, sender, recipient, recipient_index, message_id, original_message_id, body_digest
+        campaign_reason, sender, recipient, recipient_index, message_id, original_message_id, body_digest, subscriber
     FROM incoming ORDER BY key
     ON CONFLICT (key) DO NOTHING
     RETURNING id, key, campaign, source, recipient_index
@@ -593,7 +593,7 @@ DELETE FROM parked_event p USING beyond WHERE p.id = beyond.id RETURNING p.sourc
 -- name: resolve_keys
 -- The messages that these keys name, with what an event of theirs touches.
 SELECT m.key AS named, m.id, m.accepted_at, m.campaign, m.source, m.recipient_index, m.recipient = 'erased' AS erased, m.injected,
-    c.ams_mailing
+    c.ams_mailing, c.campaign_id, m.subscriber IS NOT NULL AS subscribed
 FROM message m
 LEFT JOIN campaign c ON c.id = m.campaign
 WHERE m.key = ANY($1::bytea[]);
@@ -611,12 +611,14 @@ SELECT named, sum(found)::bigint AS found FROM (
 
 -- name: resolve_aliases
 -- The messages that alias digests or submission keys $1 lead to: those of the recipients $2, and two more of each, which is enough to know that there are several.
-WITH led AS (
+WITH led AS MATERIALIZED (
     SELECT t.named, found.message
     FROM unnest($1::bytea[]) AS t (named)
     CROSS JOIN LATERAL (
-        SELECT a.message FROM alias a JOIN message m ON m.id = a.message
-        WHERE a.digest = t.named AND m.recipient_index = ANY($2::bytea[])
+        -- For each, and materialized: else a plan that is made without statistics reads all messages for every id.
+        SELECT a.message FROM alias a
+        WHERE a.digest = t.named
+            AND (SELECT m.recipient_index FROM message m WHERE m.id = a.message) = ANY($2::bytea[])
         UNION
         (SELECT a.message FROM alias a WHERE a.digest = t.named ORDER BY a.message LIMIT 2)
         UNION
@@ -627,7 +629,7 @@ WITH led AS (
     ) found
 )
 SELECT led.named, m.id, m.accepted_at, m.campaign, m.source, m.recipient_index, m.recipient = 'erased' AS erased, m.injected,
-    c.ams_mailing
+    c.ams_mailing, c.campaign_id, m.subscriber IS NOT NULL AS subscribed
 FROM led
 JOIN message m ON m.id = led.message
 LEFT JOIN campaign c ON c.id = m.campaign;
@@ -638,11 +640,12 @@ INSERT INTO alias (digest, message)
 SELECT digest, message FROM unnest($1::bytea[], $2::bigint[]) AS t (digest, message) ORDER BY digest, message
 ON CONFLICT DO NOTHING;
 
--- name: ensure_engagements
--- Make the engagement rows that are missing.
+-- name: begin_engagements
+-- Make the engagement rows that are missing, and say which those were.
 INSERT INTO engagement (message)
 SELECT message FROM unnest($1::bigint[]) AS t (message) ORDER BY message
-ON CONFLICT (message) DO NOTHING;
+ON CONFLICT (message) DO NOTHING
+RETURNING message;
 
 -- name: lock_engagements
 -- Hold the engagement rows of these messages, in the one order that cannot deadlock, and read them.
@@ -651,18 +654,6 @@ SELECT
     first_clicked_at, bounced_at, complained_at, unsubscribed_at
 FROM engagement WHERE message = ANY($1::bigint[])
 ORDER BY message FOR UPDATE;
-
--- name: add_events
--- Insert events.
-INSERT INTO event (
-    message, occurred_at, type, source, link, machine, verdict, reason, url, network, user_agent, dedupe, step, bounce,
-    smtp_code, enhanced_code, description, raw
-)
-SELECT * FROM unnest(
-    $1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::integer[], $6::boolean[], $7::text[], $8::text[],
-    $9::text[], $10::text[], $11::text[], $12::bytea[], $13::text[], $14::text[], $15::text[], $16::text[],
-    $17::text[], $18::bytea[]
-);
 
 -- name: hits_around
 -- The opens and clicks of the messages $1 from $4 seconds before the times $2 to as long after the times $3.
@@ -697,19 +688,13 @@ FROM (
 GROUP BY message, type, source, machine;
 
 -- name: set_engagements
--- Write the engagement rows of these messages anew.
+-- Write the engagement rows of these messages anew, given as one JSON array.
 UPDATE engagement e SET
     opens = t.opens, clicks = t.clicks, machine_opens = t.machine_opens, machine_clicks = t.machine_clicks,
     delivered_at = t.delivered_at, first_opened_at = t.first_opened_at, last_opened_at = t.last_opened_at,
     first_clicked_at = t.first_clicked_at, bounced_at = t.bounced_at, complained_at = t.complained_at,
     unsubscribed_at = t.unsubscribed_at
-FROM unnest(
-    $1::bigint[], $2::integer[], $3::integer[], $4::integer[], $5::integer[], $6::timestamptz[], $7::timestamptz[],
-    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[]
-) AS t (
-    message, opens, clicks, machine_opens, machine_clicks, delivered_at, first_opened_at, last_opened_at,
-    first_clicked_at, bounced_at, complained_at, unsubscribed_at
-)
+FROM json_populate_recordset(NULL::engagement, $1::json) t
 WHERE e.message = t.message;
 
 -- name: add_campaign_deltas
@@ -728,6 +713,48 @@ ON CONFLICT (source, recipient_index) DO UPDATE
 SET reason = excluded.reason, message = excluded.message, at = excluded.at, lifted_at = NULL
 WHERE suppression.lifted_at < excluded.at;
 
+-- == what the numbers of hits add up to (ledger/numbers.py) ==
+
+-- name: note_numbers
+-- Append which numbers of which writers were recorded; no row is waited for.
+INSERT INTO hit_span (writer, first, last, settled, lost)
+SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]);
+
+-- name: fold_numbers
+-- Move what was recorded more than $1 seconds ago into its writer's row.
+WITH moved AS (
+    DELETE FROM hit_span WHERE recorded_at < now() - make_interval(secs => $1)
+    RETURNING writer, first, last, settled, lost, recorded_at
+)
+INSERT INTO hit_writer (writer, seen, settled, lost, heard_at)
+SELECT writer, range_agg(int8range(first, last, '[]')), max(settled), max(lost), max(recorded_at)
+FROM moved GROUP BY writer ORDER BY writer
+ON CONFLICT (writer) DO UPDATE SET
+    seen = hit_writer.seen + excluded.seen, settled = greatest(hit_writer.settled, excluded.settled),
+    lost = greatest(hit_writer.lost, excluded.lost), heard_at = greatest(hit_writer.heard_at, excluded.heard_at);
+
+-- name: account_numbers
+-- What all writers' numbers add up to: of those that must have come by now, the ones that neither came nor are known to be lost are missing.
+WITH young AS (
+    SELECT writer, range_agg(int8range(first, last, '[]')) AS seen, max(lost) AS lost FROM hit_span GROUP BY writer
+), known AS (
+    SELECT
+        coalesce(w.seen, '{}') + coalesce(y.seen, '{}') AS seen, coalesce(w.settled, 0) AS settled,
+        coalesce(w.lost, 0) AS lost, greatest(w.lost, y.lost) AS told
+    FROM hit_writer w FULL JOIN young y USING (writer)
+)
+SELECT
+    coalesce(sum((SELECT sum(upper(r) - lower(r)) FROM unnest(seen) AS r)), 0)::bigint AS recorded,
+    coalesce(sum(told), 0)::bigint AS lost,
+    coalesce(sum(greatest(0, (
+        SELECT sum(upper(r) - lower(r)) FROM unnest(int8multirange(int8range(1, settled + 1)) - seen) AS r
+    ) - lost)), 0)::bigint AS missing
+FROM known;
+
+-- name: forget_writers
+-- Forget trackers that were last heard of more than 60 days ago: no hit of theirs can still arrive.
+DELETE FROM hit_writer WHERE heard_at < now() - interval '60 days';
+
 -- == the suppression list in an operator's hands (ledger/suppressions.py) ==
 
 -- name: enter_suppressions
@@ -743,10 +770,18 @@ WHERE suppression.lifted_at IS NOT NULL
 RETURNING recipient_index;
 
 -- name: lift_suppressions
--- Let mail reach these recipients again: of source $2, or of all where it is null. The entry stays as the record of it.
-UPDATE suppression SET lifted_at = now()
-WHERE recipient_index = ANY($1::bytea[]) AND lifted_at IS NULL AND ($2::text IS NULL OR source = $2)
-RETURNING recipient_index;
+-- Let mail reach these recipients again: of source $2, or of all where it is null. The entry stays as the record of it, and an event where a message of ours led to it.
+WITH lifted AS (
+    UPDATE suppression SET lifted_at = now()
+    WHERE recipient_index = ANY($1::bytea[]) AND lifted_at IS NULL AND ($2::text IS NULL OR source = $2)
+    RETURNING recipient_index, source, message
+), told AS (
+    INSERT INTO event (message, occurred_at, type, source, dedupe)
+    SELECT m.id, now(), 'subscribed', 'operator',
+        substr(sha256(m.key || convert_to('lifted ' || lifted.source || ' ' || now(), 'UTF8')), 1, 16)
+    FROM lifted JOIN message m ON m.id = lifted.message
+)
+SELECT recipient_index FROM lifted;
 
 -- name: list_suppressions
 -- Who is suppressed, by source and then by person, behind the place ($1, $2): of source $3, or the person $4, when they are given.
@@ -847,6 +882,23 @@ SELECT
     coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE parked_at IS NULL)), 0)::double precision AS age
 FROM outbox;
 
+-- name: note_shown
+-- Note that AMS shows $2 addresses as opened and $3 as clicked of the mailings $1, those that are no campaign of ours left out.
+INSERT INTO ams_shown (mailing, opened, clicks)
+SELECT t.mailing, t.opened, t.clicks FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS t (mailing, opened, clicks)
+WHERE EXISTS (SELECT FROM campaign c WHERE c.ams_mailing = t.mailing) ORDER BY t.mailing
+ON CONFLICT (mailing) DO UPDATE SET opened = excluded.opened, clicks = excluded.clicks, seen_at = now();
+
+-- name: shown_of_campaign
+-- What AMS shows of campaign $1.
+SELECT s.opened, s.clicks, s.seen_at FROM campaign c JOIN ams_shown s ON s.mailing = c.ams_mailing WHERE c.id = $1;
+
+-- name: parked_items
+-- The newest $1 items that AMS refused.
+SELECT o.id, o.parked_at, o.mailing, m.key, o.url, coalesce(o.reason, '') AS reason
+FROM outbox o LEFT JOIN message m ON m.id = o.message
+WHERE o.parked_at IS NOT NULL ORDER BY o.id DESC LIMIT $1;
+
 -- name: unpark_items
 -- Let parked items wait for AMS again.
 UPDATE outbox SET parked_at = NULL, reason = NULL WHERE parked_at IS NOT NULL RETURNING mailing;
@@ -865,6 +917,7 @@ WITH item AS (
     JOIN message m ON m.id = e.message
     JOIN campaign c ON c.id = m.campaign
     WHERE c.ams_mailing IS NOT NULL AND e.recorded_at >= $1 AND m.recipient <> 'erased'
+        AND m.reason IS DISTINCT FROM 'imported'
         AND e.type IN ('opened', 'clicked', 'unsubscribed')
         AND ($4::boolean OR NOT e.machine) AND split_part(coalesce(e.reason, ''), '/', 1) <> $5::text
 )
@@ -875,6 +928,226 @@ WHERE url <> '' AND NOT EXISTS (
     WHERE o.campaign = item.campaign AND o.message = item.message AND o.url = item.url AND o.created_at = item.recorded_at
 )
 ORDER BY recorded_at, id;
+
+-- == history from elsewhere (ledger/imports.py) ==
+
+-- name: find_import
+-- The campaign ($1 source, $2 id), whether it has messages, and whether anything was ever imported into it.
+SELECT
+    c.id, EXISTS (SELECT FROM message m WHERE m.campaign = c.id) AS mailed,
+    EXISTS (SELECT FROM import_progress p WHERE p.campaign = c.id) AS imported
+FROM campaign c WHERE c.source = $1 AND c.campaign_id = $2;
+
+-- name: import_places
+-- Where the unfinished reports of an import into campaign $1 from $2 go on.
+SELECT report, place FROM import_progress WHERE campaign = $1 AND origin = $2 AND place IS NOT NULL;
+
+-- name: begin_import
+-- Begin to read the reports $3 from their beginning.
+INSERT INTO import_progress (campaign, origin, report, place)
+SELECT $1, $2, report, '' FROM unnest($3::text[]) AS t (report)
+ON CONFLICT (campaign, origin, report) DO UPDATE SET place = '', at = now();
+
+-- name: reach_import
+-- Note where report $3 goes on; null when it is done.
+UPDATE import_progress SET place = $4, at = now() WHERE campaign = $1 AND origin = $2 AND report = $3;
+
+-- name: lock_import
+-- Let one import at a time write into a campaign: two would wait for each other's rows.
+SELECT pg_advisory_xact_lock(1869968502, hashint8($1::bigint));
+
+-- name: import_messages
+-- Enter recipients of campaign $1 of source $2 as messages that were sent long ago; $9 is why nothing is injected. A key that exists already gives no row.
+WITH incoming AS (
+    SELECT * FROM unnest($3::bytea[], $4::timestamptz[], $5::timestamptz[], $6::bytea[], $7::bytea[], $8::text[], $10::text[])
+        AS t (key, accepted_at, sent_at, recipient, recipient_index, message_id, original_message_id)
+), added AS (
+    INSERT INTO message (
+        key, accepted_at, campaign, generation, size, links, injected, reason, source, sender, recipient, recipient_index,
+        message_id, original_message_id, body_digest
+    )
+    SELECT
+        key, accepted_at, $1, 0, 0, 0, false, $9, $2, '', recipient, recipient_index, message_id, original_message_id, ''
+    FROM incoming ORDER BY key
+    ON CONFLICT (key) DO NOTHING
+    RETURNING id, key
+), placed AS (
+    INSERT INTO delivery (message, status, settled_at)
+    SELECT added.id, 'sent', incoming.sent_at FROM added JOIN incoming USING (key)
+), counted AS (
+    INSERT INTO campaign_delta (campaign, counter, amount)
+    SELECT $1, counter, count(*) FROM added CROSS JOIN (VALUES ('accepted'), ('sent')) change (counter) GROUP BY counter
+)
+SELECT key FROM added;
+
+-- name: date_imported
+-- Date imported messages $1 back: to $2, the first that history tells of them, and sent at $3.
+WITH told AS (
+    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS t (id, accepted_at, sent_at)
+), sent AS (
+    UPDATE delivery d SET settled_at = told.sent_at FROM told
+    WHERE d.message = told.id AND told.sent_at < coalesce(d.settled_at, 'infinity')
+)
+UPDATE message m SET accepted_at = told.accepted_at FROM told
+WHERE m.id = told.id AND told.accepted_at < m.accepted_at;
+
+-- name: remember_imported
+-- Remember events by their dedupe ids, for ever: history may be imported again at any time. Only the ids that nobody had seen come back.
+INSERT INTO event_seen (dedupe, at)
+SELECT dedupe, 'infinity' FROM unnest($1::bytea[]) AS t (dedupe) ORDER BY dedupe
+ON CONFLICT (dedupe) DO NOTHING
+RETURNING dedupe;
+
+-- == events out to sinks (ledger/sinks.py) ==
+
+-- name: enter_sinks
+-- Let there be these sinks.
+INSERT INTO sink (name) SELECT name FROM unnest($1::text[]) AS t (name) ORDER BY name ON CONFLICT DO NOTHING;
+
+-- name: forget_sinks
+-- Forget every sink but these; what others still had to hear stays, in case they come back.
+DELETE FROM sink WHERE name <> ALL($1::text[]);
+
+-- name: forget_fresh_events
+-- Nobody is to hear of these any more.
+DELETE FROM sink_fresh;
+
+-- name: tell_sinks
+-- Queue for the sinks $1, of the messages $2, the events $3 recorded at $4 (null: now), as $5; what is told once, and what waits already, is left out.
+WITH asked AS (
+    SELECT sink, message, event, coalesce(recorded_at, now()) AS recorded_at, kind
+    FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::text[])
+        AS t (sink, message, event, recorded_at, kind)
+), first AS (
+    INSERT INTO sink_once (sink, message, kind)
+    SELECT DISTINCT sink, message, kind FROM asked WHERE kind <> '' ORDER BY sink, message, kind
+    ON CONFLICT DO NOTHING
+    RETURNING sink, message, kind
+), wanted AS (
+    SELECT sink, message, event, recorded_at, kind FROM asked WHERE kind = ''
+    UNION ALL
+    (SELECT DISTINCT ON (sink, message, kind) sink, message, event, recorded_at, kind
+     FROM asked JOIN first USING (sink, message, kind) ORDER BY sink, message, kind, recorded_at, event)
+)
+INSERT INTO sink_item (sink, message, event, recorded_at, kind)
+SELECT sink, message, event, recorded_at, kind FROM wanted
+WHERE NOT EXISTS (
+    SELECT FROM sink_item i
+    WHERE i.sink = wanted.sink AND i.message = wanted.message AND i.event = wanted.event
+)
+ORDER BY recorded_at;
+
+-- name: withdraw_from_sinks
+-- Let go of what the sinks $1 have not taken yet of the events $3 of the messages $2.
+DELETE FROM sink_item i USING unnest($2::bigint[], $3::bytea[]) AS t (message, event)
+WHERE i.sink = ANY($1::text[]) AND i.message = t.message AND i.event = t.event;
+
+-- name: take_fresh_events
+-- Take up to $1 events that no courier recorded, with what decides who hears of them.
+WITH taken AS (
+    DELETE FROM sink_fresh
+    WHERE id IN (SELECT id FROM sink_fresh ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
+    RETURNING message, event, recorded_at
+)
+SELECT
+    t.message, t.event, t.recorded_at, e.type, e.source AS teller, e.machine, e.bounce, m.injected, m.source,
+    m.subscriber IS NOT NULL AS subscribed, c.campaign_id
+FROM taken t
+JOIN event e ON e.message = t.message AND e.recorded_at = t.recorded_at AND e.dedupe = t.event
+JOIN message m ON m.id = t.message
+LEFT JOIN campaign c ON c.id = m.campaign
+WHERE m.recipient <> 'erased';
+
+-- name: events_since
+-- The next $4 events behind the place ($2, $3) of those recorded since $1, with what decides who hears of them.
+SELECT
+    e.id, e.message, e.dedupe AS event, e.recorded_at, e.type, e.source AS teller, e.machine, e.bounce, m.injected,
+    m.source, m.subscriber IS NOT NULL AS subscribed, c.campaign_id
+FROM event e
+JOIN message m ON m.id = e.message
+LEFT JOIN campaign c ON c.id = m.campaign
+WHERE e.recorded_at >= $1 AND ($2::timestamptz IS NULL OR (e.recorded_at, e.id) > ($2, $3::bigint))
+    AND m.recipient <> 'erased'
+ORDER BY e.recorded_at, e.id LIMIT $4;
+
+-- name: sink_state
+-- How delivery to sink $1 goes; seconds until it may be tried.
+SELECT failures, last_error, held, greatest(extract(epoch FROM next_at - now()), 0)::double precision AS wait
+FROM sink WHERE name = $1;
+
+-- name: sink_waiting
+-- The oldest $2 items of sink $1, each with its event as it stands now; without one where that is gone.
+SELECT
+    i.id, i.event, i.kind, i.tried_at IS NOT NULL AS tried, e.type, e.source AS teller, e.occurred_at, e.recorded_at,
+    e.url, e.machine, e.verdict, e.reason, e.bounce, e.smtp_code, e.enhanced_code, e.description, m.key, m.message_id,
+    m.recipient, m.subscriber, m.source, c.campaign_id
+FROM (SELECT * FROM sink_item WHERE sink = $1 AND parked_at IS NULL ORDER BY id LIMIT $2) i
+LEFT JOIN LATERAL (
+    SELECT * FROM event
+    WHERE event.message = i.message AND event.recorded_at = i.recorded_at AND event.dedupe = i.event LIMIT 1
+) e ON true
+LEFT JOIN message m ON m.id = i.message
+LEFT JOIN campaign c ON c.id = m.campaign
+ORDER BY i.id;
+
+-- name: try_sink_items
+-- Commit the intent to tell these items; no row for one of which somebody else had it, or that is gone.
+UPDATE sink_item SET tried_at = now()
+WHERE id = ANY($1::bigint[]) AND tried_at IS NULL AND parked_at IS NULL RETURNING id;
+
+-- name: untry_sink_items
+-- Take the intent back: they were surely not taken.
+UPDATE sink_item SET tried_at = NULL WHERE id = ANY($1::bigint[]);
+
+-- name: drop_sink_items_by_id
+-- Let these items go.
+DELETE FROM sink_item WHERE id = ANY($1::bigint[]);
+
+-- name: park_sink_items
+-- Set items aside, each with its reason.
+UPDATE sink_item i SET parked_at = now(), reason = t.reason
+FROM unnest($1::bigint[], $2::text[]) AS t (id, reason)
+WHERE i.id = t.id AND i.parked_at IS NULL;
+
+-- name: clear_sink
+-- Forget a sink's troubles.
+UPDATE sink SET failures = 0, next_at = now(), last_error = NULL, held = NULL WHERE name = $1;
+
+-- name: postpone_sink
+-- Note that sink $1 failed for the $2th time: not before $3 seconds, with error $4, held for $5 or null.
+UPDATE sink SET failures = $2, next_at = now() + make_interval(secs => $3), last_error = $4, held = $5 WHERE name = $1;
+
+-- name: sink_standings
+-- Every sink that is configured or has something to hear, with how much, and how it goes.
+SELECT
+    coalesce(s.name, i.sink) AS name, s.name IS NOT NULL AS configured, coalesce(s.failures, 0) AS failures,
+    s.last_error, s.held, coalesce(i.pending, 0) AS pending, coalesce(i.parked, 0) AS parked,
+    coalesce(i.age, 0)::double precision AS oldest_seconds
+FROM sink s FULL JOIN (
+    SELECT
+        sink, count(*) FILTER (WHERE parked_at IS NULL) AS pending, count(*) FILTER (WHERE parked_at IS NOT NULL) AS parked,
+        extract(epoch FROM now() - min(queued_at) FILTER (WHERE parked_at IS NULL)) AS age
+    FROM sink_item WHERE $1::text IS NULL OR sink = $1 GROUP BY sink
+) i ON i.sink = s.name
+WHERE $1::text IS NULL OR coalesce(s.name, i.sink) = $1
+ORDER BY 1;
+
+-- name: parked_sink_items
+-- The newest $2 parked items of sink $1, with what they tell of.
+SELECT i.id, i.parked_at, i.reason, e.type, e.occurred_at, m.key
+FROM (SELECT * FROM sink_item WHERE sink = $1 AND parked_at IS NOT NULL ORDER BY id DESC LIMIT $2) i
+LEFT JOIN LATERAL (
+    SELECT * FROM event
+    WHERE event.message = i.message AND event.recorded_at = i.recorded_at AND event.dedupe = i.event LIMIT 1
+) e ON true
+LEFT JOIN message m ON m.id = i.message
+ORDER BY i.id DESC;
+
+-- name: unpark_sink_items
+-- Let the parked items of sink $1 wait again, and try it at once; what is in doubt is told again.
+WITH retried AS (UPDATE sink SET next_at = now() WHERE name = $1)
+UPDATE sink_item SET parked_at = NULL, reason = NULL, tried_at = NULL
+WHERE sink = $1 AND parked_at IS NOT NULL RETURNING id;
 
 -- == what an operator asks (ledger/reports.py) ==
 
@@ -1017,7 +1290,9 @@ FROM outbox WHERE campaign = ANY($1::bigint[]) GROUP BY campaign;
 WITH sample AS MATERIALIZED (
     SELECT asked.campaign, newest.*
     FROM unnest($1::bigint[]) AS asked (campaign) CROSS JOIN LATERAL (
-        SELECT m.id, m.reason IS DISTINCT FROM 'dkim_signed' OR m.original_message_id IS NOT NULL AS named
+        SELECT
+            m.id,
+            coalesce(m.reason NOT IN ('dkim_signed', 'imported'), true) OR m.original_message_id IS NOT NULL AS named
         FROM message m WHERE m.campaign = asked.campaign ORDER BY m.id DESC LIMIT $2
     ) newest
 )
@@ -1225,7 +1500,7 @@ WITH word AS (
 )
 UPDATE message m
 SET recipient = 'erased', sender = word.sender, message_id = word.message_id,
-    original_message_id = word.original_message_id,
+    original_message_id = word.original_message_id, subscriber = NULL,
     recipient_index = CASE WHEN $6::boolean THEN ''::bytea ELSE m.recipient_index END,
     body_digest = CASE WHEN d.status IN ('failed', 'refused') THEN ''::bytea ELSE m.body_digest END
 FROM word JOIN delivery d ON d.message = word.id WHERE m.id = word.id;
@@ -1251,6 +1526,10 @@ RETURNING e.id;
 -- name: drop_items
 -- Let go of what AMS was to hear of these messages: it would be told who they went to.
 DELETE FROM outbox WHERE message = ANY($1::bigint[]) RETURNING id;
+
+-- name: drop_sink_items
+-- Let go of what sinks were to hear of these messages, for the same reason.
+DELETE FROM sink_item WHERE message = ANY($1::bigint[]) RETURNING id;
 
 -- name: drop_items_by_id
 -- Let go of these items without a word to AMS, and without counting them as told.
@@ -1296,6 +1575,16 @@ UPDATE outbox SET reason = regexp_replace(reason, $1::text, $2::text, 'gi') WHER
 UPDATE ams_mailing
 SET last_error = regexp_replace(last_error, $1::text, $2::text, 'gi'), held = regexp_replace(held, $1::text, $2::text, 'gi')
 WHERE last_error ~* $1::text OR held ~* $1::text RETURNING mailing;
+
+-- name: reword_sink_items
+-- Give what sinks answered other words where an address stands in them.
+UPDATE sink_item SET reason = regexp_replace(reason, $1::text, $2::text, 'gi') WHERE reason ~* $1::text RETURNING id;
+
+-- name: reword_sinks
+-- The same for the troubles of sinks.
+UPDATE sink
+SET last_error = regexp_replace(last_error, $1::text, $2::text, 'gi'), held = regexp_replace(held, $1::text, $2::text, 'gi')
+WHERE last_error ~* $1::text OR held ~* $1::text RETURNING name;
 
 -- name: suppress_erased
 -- Keep campaign mail of every source from the person $1, of whom nothing but this index is left.
@@ -1363,15 +1652,17 @@ SELECT
 FROM body b WHERE (b.day, b.id) > ($2::date, $3::bigint) ORDER BY b.day, b.id LIMIT $4;
 
 -- name: sealable_messages
--- The addresses of the messages $1 to $2.
-SELECT id, sender, recipient, recipient = 'erased' AS erased FROM message WHERE id BETWEEN $1 AND $2;
+-- The addresses of the messages $1 to $2, and who their recipients are in listmonk.
+SELECT id, sender, recipient, subscriber, recipient = 'erased' AS erased FROM message WHERE id BETWEEN $1 AND $2;
 
 -- name: exchange_addresses
--- Give messages $1 the senders $3 for $2 and the recipients $5 for $4, where these still stand.
-UPDATE message m SET sender = t.sender, recipient = t.recipient
-FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[])
-    AS t (id, old_sender, sender, old_recipient, recipient)
-WHERE m.id = t.id AND m.sender = t.old_sender AND m.recipient = t.old_recipient RETURNING m.id;
+-- Give messages $1 the senders $3 for $2, the recipients $5 for $4 and the subscribers $7 for $6, where these still stand.
+UPDATE message m SET sender = t.sender, recipient = t.recipient, subscriber = t.subscriber
+FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[])
+    AS t (id, old_sender, sender, old_recipient, recipient, old_subscriber, subscriber)
+WHERE m.id = t.id AND m.sender = t.old_sender AND m.recipient = t.old_recipient
+    AND m.subscriber IS NOT DISTINCT FROM t.old_subscriber
+RETURNING m.id;
 
 -- name: sealable_replies
 -- The replies of the messages $1 to $2.

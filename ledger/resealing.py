@@ -82,9 +82,11 @@ def _message(ledger: Ledger, row: Record) -> tuple[object, ...] | None:
     sender = _octets(ledger, Column.SENDER, row["sender"])
     # The mark of an erased recipient names nobody.
     recipient = row["recipient"] if row["erased"] else _octets(ledger, Column.RECIPIENT, row["recipient"])
-    if (sender, recipient) == (row["sender"], row["recipient"]):
+    before = row["subscriber"]
+    subscriber = None if before is None else _octets(ledger, Column.SUBSCRIBER, before)
+    if (sender, recipient, subscriber) == (row["sender"], row["recipient"], before):
         return None
-    return row["id"], row["sender"], sender, row["recipient"], recipient
+    return row["id"], row["sender"], sender, row["recipient"], recipient, before, subscriber
 
 
 def _reply(ledger: Ledger, row: Record) -> tuple[object, ...] | None:

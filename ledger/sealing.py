@@ -36,6 +36,7 @@ class Column(StrEnum):
 
     SENDER = "message.sender"
     RECIPIENT = "message.recipient"
+    SUBSCRIBER = "message.subscriber"
     SUPPRESSED = "suppression.recipient"
     ENVELOPE = "body.envelope"
     CONTENT = "body.content"

@@ -1,9 +1,11 @@
-"""How things stand: the queue, what matched nothing, what AMS has yet to hear, who is alive."""
+"""How things stand: the queue, what matched nothing, what AMS and sinks have yet to hear, who is alive."""
 
 from datetime import datetime
 
 import msgspec
 
+from ledger.numbers import Account, account
+from ledger.sinks import SinkStanding, standings
 from ledger.store import Ledger
 from ledger.upstreams import UpstreamStanding, upstreams
 
@@ -48,8 +50,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     queued: int
     #: Age of the oldest of them, in seconds.
     oldest_seconds: float
+    #: What the trackers' hits add up to.
+    hits: Account
     ams_pending: int
     ams_parked: int
+    #: For how long the oldest item of AMS's has waited, in seconds.
+    ams_oldest_seconds: float
+    #: What AMS answered last to the mailing that has waited longest; none when nothing went wrong.
+    ams_error: str | None
+    sinks: tuple[SinkStanding, ...]
     unmatched: tuple[UnmatchedCount, ...]
     #: Of the newest messages.
     tracking: tuple[Share, ...]
@@ -60,14 +69,19 @@ async def standing(ledger: Ledger) -> Standing:
     async with ledger.session() as session:
         queue = await session.fetchrow("queue_depth")
         outbox = await session.fetchrow("outbox_depth")
+        mailings = await session.fetch("waiting_mailings")
         processes = await session.fetch("report_processes")
     return Standing(
         processes={row["role"]: row["processes"] for row in processes},
         upstreams=await upstreams(ledger),
         queued=0 if queue is None else queue["waiting"],
         oldest_seconds=0.0 if queue is None else queue["oldest_seconds"] or 0.0,
+        hits=await account(ledger),
         ams_pending=0 if outbox is None else outbox["pending"],
         ams_parked=0 if outbox is None else outbox["parked"],
+        ams_oldest_seconds=0.0 if outbox is None else outbox["age"],
+        ams_error=next((row["held"] or row["last_error"] for row in mailings if row["last_error"]), None),
+        sinks=await standings(ledger),
         unmatched=await unmatched_counts(ledger),
         tracking=await tracking(ledger, None),
     )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import parse_qs, urlsplit
 
@@ -111,8 +112,7 @@ def verify(sent: Envelope, pem: bytes, now: float) -> None:
 
 def _public_key(pem: bytes, now: float) -> rsa.RSAPublicKey:
     try:
-        certificate = load_pem_x509_certificate(pem)
-        key = certificate.public_key()
+        certificate, key = _certificate(pem)
     except (ValueError, UnsupportedAlgorithm):
         raise DeniedError("an unreadable certificate") from None
     if not _is_valid(certificate, now):
@@ -120,6 +120,13 @@ def _public_key(pem: bytes, now: float) -> rsa.RSAPublicKey:
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size < _LEAST_BITS:
         raise DeniedError("a certificate of another kind")
     return key
+
+
+# SNS signs with one for years, and to read it takes longer than to verify.
+@lru_cache(maxsize=8)
+def _certificate(pem: bytes) -> tuple[Certificate, object]:
+    certificate = load_pem_x509_certificate(pem)
+    return certificate, certificate.public_key()
 
 
 def _is_valid(certificate: Certificate, now: float) -> bool:

@@ -4,14 +4,19 @@ The first configured header that is present decides. What it says is a campaign,
 """
 
 import re
+import uuid
 from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
 _NAME = re.compile(r"\A[A-Za-z0-9._:-]{1,64}\Z")
+_UUID = re.compile(r"\A[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
 # What a template engine left behind: [%%MailingID%%], {{id}}, *|ID|*, ${id}.
 _UNEXPANDED = re.compile(r"%%|\{\{|\*\||\$\{|\{%")
+
+#: By these listmonk names a campaign, and whom a message of it is for.
+_LISTMONK_CAMPAIGN, _LISTMONK_SUBSCRIBER = "X-Listmonk-Campaign", "X-Listmonk-Subscriber"
 
 #: By this a mailer may say how many messages the campaign will have; it is removed from what leaves.
 TO_SEND_HEADER = "X-Outrider-To-Send"
@@ -61,6 +66,16 @@ def campaign_of(headers: HeaderValues, *, names: Sequence[str], ams_names: Seque
             id=value, ams_mailing=_mailing(value) if is_ams else None, to_send=_expected(headers.all(TO_SEND_HEADER))
         )
     return Campaign(reason="no_header")
+
+
+def subscriber_of(headers: HeaderValues, campaign: Campaign) -> bytes | None:
+    """Return the 16 octets of the UUID under which listmonk knows the recipient of a message of its *campaign*."""
+    if campaign.id is None or not _UUID.match(campaign.id):
+        return None
+    if [_bare(value) for value in headers.all(_LISTMONK_CAMPAIGN)] != [campaign.id]:
+        return None
+    said = [value.strip() for value in headers.all(_LISTMONK_SUBSCRIBER)]
+    return uuid.UUID(said[0]).bytes if len(said) == 1 and _UUID.match(said[0]) else None
 
 
 def _expected(values: Sequence[str]) -> int | None:

@@ -224,4 +224,6 @@ def _new_message(
         original_message_id=draft.original_id,
         body_digest=draft.body_digest,
         alias=None if draft.original_id is None else ids.alias_digest("message-id", "", draft.original_id),
+        # listmonk sends each subscriber a transaction of his own; of several recipients nobody knows who is meant.
+        subscriber=draft.subscriber if submission is None else None,
     )

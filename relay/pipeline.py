@@ -128,13 +128,12 @@ class Pipeline:
         campaign: int | None = None
         named = draft.campaign
         if (name := named.id) is not None:
-            source = draft.submission.source
-            campaign = await patiently(
-                lambda: self._ledger.campaign(
-                    source, name, named.ams_mailing, named.to_send, draft.submission.received_at
-                ),
-                seconds=wait,
-            )
+            words = (draft.submission.source, name, named.ams_mailing, named.to_send)
+            campaign = self._ledger.known_campaign(*words)
+            if campaign is None:
+                campaign = await patiently(
+                    lambda: self._ledger.campaign(*words, draft.submission.received_at), seconds=wait
+                )
         group = await patiently(self._ledger.next_submission, seconds=wait) if len(recipients) > 1 else None
 
         async def one(recipient: str) -> Standing:
@@ -151,7 +150,11 @@ class Pipeline:
                 seconds=wait,
             )
 
-        found = await asyncio.gather(*map(one, recipients), return_exceptions=True)
+        if len(recipients) == 1:
+            # A task of its own would do nothing but cost.
+            found: list[Standing | BaseException] = [await one(recipients[0])]
+        else:
+            found = await asyncio.gather(*map(one, recipients), return_exceptions=True)
         standings = [standing for standing in found if not isinstance(standing, BaseException)]
         ready += [standing for standing in standings if isinstance(standing, Ready)]
         for error in found:

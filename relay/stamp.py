@@ -15,7 +15,7 @@ from injector.dkim import Signer
 from ledger import ids
 from ledger.ids import MessageId, MessageKey
 from providers.webhook import Provider
-from relay.campaign import Campaign, campaign_of
+from relay.campaign import Campaign, campaign_of, subscriber_of
 from relay.inject import Profile, UrlMinter
 from relay.intake import Submission
 from relay.settings import RelaySettings
@@ -50,6 +50,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     domain: str
     #: Seconds in which the same submission is a repeat.
     window: int
+    #: Who the recipient is in listmonk, as 16 octets; none for other mail, and for what is read from the queue.
+    subscriber: bytes | None = None
 
 
 class Addressed(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +82,10 @@ def draft_of(
 ) -> Draft:
     """Read *submission* once; a stored one comes with the *campaign* that was read then."""
     mail = injector.parse(submission.content)
+    subscriber: bytes | None = None
     if campaign is None:
         campaign = campaign_of(mail.headers, names=settings.campaign_headers, ams_names=tuple(ams_headers))
+        subscriber = subscriber_of(mail.headers, campaign)
     plan = injector.plan(mail, profile.options, campaign=campaign.id is not None)
     original_id = _original_id(mail.headers.first("Message-ID"))
     return Draft(
@@ -100,6 +104,7 @@ def draft_of(
         or _domain_of(submission.sender)
         or profile.hostname,
         window=settings.repeat_window[0 if original_id is not None else 1],
+        subscriber=subscriber,
     )
 
 

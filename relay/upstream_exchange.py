@@ -68,8 +68,10 @@ class _AtOnce:
     async def reply(self) -> SMTPResponse:
         if self._replies is None:
             self._replies = self._begin()
-        async with asyncio.timeout(self._seconds):
-            reply = await self._replies.next()
+        reply = self._replies.taken()
+        if reply is None:
+            async with asyncio.timeout(self._seconds):
+                reply = await self._replies.next()
         self._codes.append(reply.code)
         if len(self._codes) == len(self._commands) and reply.code == _GO:
             self._replies.release()
@@ -123,6 +125,10 @@ class _Replies(asyncio.Protocol):
         self._error: Exception | None = None
         self._news = asyncio.Event()
         transport.set_protocol(self)
+
+    def taken(self) -> SMTPResponse | None:
+        """Return the next answer when it is here: they mostly come together."""
+        return self._ready.popleft() if self._ready else None
 
     async def next(self) -> SMTPResponse:
         """Return the next answer; raise what became of the connection instead."""

@@ -1,7 +1,8 @@
 """Every setting with its names, its type and its default, read off the settings tree.
 
 There is no second list: a field that a role adds to its settings is known here, and so to the loader, to
-`check-config` and to the reference, without another line.
+`check-config` and to the reference, without another line. Where an operator may have any number of sections of a kind
+([sinks.NAME]), the settings of one stand for all: a family.
 """
 
 import math
@@ -20,6 +21,11 @@ PREFIX = "OUTRIDER_"
 
 #: Names without the prefix, which every platform sets.
 BARE_NAMES = {"DATABASE_URL": "database_url", "REDIS_URL": "redis_url"}
+
+#: What stands for an operator's own name in a family's paths; no name is spelt like it.
+NAME = "NAME"
+
+_FAMILY_NAME = re.compile(r"\A[a-z](?:_?[a-z0-9]){0,31}\Z")
 
 _TRUE = frozenset({"true", "1", "yes"})
 _FALSE = frozenset({"false", "0", "no"})
@@ -92,14 +98,53 @@ def _bounds(meta: Meta) -> str:
 
 @cache
 def catalogue() -> tuple[Setting, ...]:
-    """Return every setting in the order of the tree."""
+    """Return every setting in the order of the tree, but those of families."""
     found: list[Setting] = []
     for field in msgspec.structs.fields(Settings):
+        if get_origin(field.type) is dict:
+            continue
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             found += [_setting(field.name, inner) for inner in msgspec.structs.fields(field.type)]
         else:
             found.append(_setting("", field))
     return tuple(found)
+
+
+class Family(msgspec.Struct, frozen=True, kw_only=True):
+    """Sections of one kind, of which an operator may have any number under names of his own."""
+
+    name: str
+    description: str
+    #: What one section is.
+    type: type[msgspec.Struct]
+    #: The settings of one section, `NAME` standing for the operator's name.
+    settings: tuple[Setting, ...]
+
+    @property
+    def section(self) -> str:
+        """The section's name in TOML: `sinks.NAME`."""
+        return f"{self.name}.{NAME}"
+
+
+@cache
+def families() -> dict[str, Family]:
+    """Return every family by its name."""
+    found: dict[str, Family] = {}
+    for field in msgspec.structs.fields(Settings):
+        if get_origin(field.type) is dict:
+            member: type[msgspec.Struct] = get_args(field.type)[1]
+            found[field.name] = Family(
+                name=field.name,
+                description=(member.__doc__ or "").partition("\n")[0],
+                type=member,
+                settings=tuple(_setting(f"{field.name}.{NAME}", inner) for inner in msgspec.structs.fields(member)),
+            )
+    return found
+
+
+def is_family_name(name: str) -> bool:
+    """Whether a section of a family may be called so; the name is spelt alike in TOML and, in capitals, outside."""
+    return _FAMILY_NAME.match(name) is not None
 
 
 @cache
@@ -123,17 +168,39 @@ def by_path() -> dict[str, Setting]:
     return {setting.path: setting for setting in catalogue()}
 
 
+def setting_at(path: str) -> Setting | None:
+    """Return the setting at *path*, also in a section of a family; none where there is none."""
+    if (known := by_path().get(path)) is not None:
+        return known
+    family, _, rest = path.partition(".")
+    name, _, key = rest.partition(".")
+    if family not in families() or not is_family_name(name):
+        return None
+    found = next((setting for setting in families()[family].settings if setting.key == key), None)
+    return None if found is None else msgspec.structs.replace(found, section=f"{family}.{name}")
+
+
+def setting_of(variable: str) -> Setting | None:
+    """Return the setting that a variable of the environment is, also in a section of a family."""
+    if variable in BARE_NAMES:
+        return by_path()[BARE_NAMES[variable]]
+    found = setting_at(variable.removeprefix(PREFIX).lower().replace("__", "."))
+    return found if found is not None and found.environment == variable else None
+
+
 def by_environment() -> dict[str, Setting]:
-    """Return every setting by its names in the environment, the bare ones included."""
+    """Return every setting by its names in the environment, the bare ones included, and those of families by `NAME`."""
     paths = by_path()
-    named = {setting.environment: setting for setting in catalogue()}
+    every = (*catalogue(), *(setting for family in families().values() for setting in family.settings))
+    named = {setting.environment: setting for setting in every}
     return named | {bare: paths[path] for bare, path in BARE_NAMES.items()}
 
 
 def primary_name(path: str) -> str:
     """Return the name under which the documentation speaks of a setting: bare where there is a bare one."""
     bare = {known: name for name, known in BARE_NAMES.items()}
-    return bare.get(path) or by_path()[path].environment
+    setting = setting_at(path)
+    return bare.get(path) or (path if setting is None else setting.environment)
 
 
 def read_text(setting: Setting, text: str) -> Any:

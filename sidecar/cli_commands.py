@@ -213,7 +213,14 @@ def _bench(given: argparse.Namespace) -> int:
     from sidecar.cli_parser import BENCHES
 
     names = BENCHES if given.bench == "all" else (given.bench,)
-    return run_benches(names, rounds=given.rounds, as_json=given.json, now=datetime.now(UTC))
+    return run_benches(
+        names,
+        rounds=given.rounds,
+        against=given.against,
+        haraka=given.haraka,
+        as_json=given.json,
+        now=datetime.now(UTC),
+    )
 
 
 COMMAND_BODIES: Mapping[str, Callable[[argparse.Namespace], int]] = {
@@ -241,6 +248,7 @@ COMMAND_BODIES: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "unmatched": _report("unmatched"),
     "replay": _report("replay"),
     "probe": _report("probe", of="sidecar.probe_cli"),
+    "import": _report("import_history", of="sidecar.import_cli"),
     "passwd": _passwd,
     "bench": _bench,
 }

@@ -1,7 +1,7 @@
 """The commands, their arguments and their help.
 
-Arguments are read here and nowhere else; what a command does stands in `sidecar.cli_commands` and is not imported to
-print help.
+Arguments are read here, and those of `import` in `sidecar.import_arguments`; what a command does stands in
+`sidecar.cli_commands` and is not imported to print help.
 """
 
 import argparse
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
+
+from sidecar.import_arguments import add_import_arguments
 
 PROGRAM = "outrider"
 
@@ -24,8 +26,9 @@ Settings come from --set, the environment, outrider.toml and defaults: outrider 
 Exit codes: 0 all well, 1 something failed, 2 a wrong setting or argument.
 """
 
-#: What can be measured, each by itself.
-BENCHES = ("injector",)
+#: What can be measured, each by itself, and who can be measured beside it.
+BENCHES = ("relay", "tracker", "injector", "store", "courier", "webhooks")
+BENCH_PEERS = ("postfix", "haraka", "nginx")
 
 _LARGEST_PAGE = 1000
 _LARGEST_COUNT = 2**31 - 1
@@ -181,12 +184,19 @@ def _seal(to: argparse.ArgumentParser) -> None:
     _json(to)
 
 
+def _sink(to: argparse.ArgumentParser, help_: str) -> None:
+    to.add_argument("--sink", metavar="NAME", help=help_)
+
+
 def _unmatched(to: argparse.ArgumentParser) -> None:
+    _sink(to, "list what this sink refused instead: a name of [sinks.NAME], or listmonk")
+    to.add_argument("--ams", action="store_true", help="list what AMS refused instead, with its words")
     to.add_argument("--limit", type=_page, default=100, metavar="N", help="at most so many (100)")
     _json(to)
 
 
 def _replay(to: argparse.ArgumentParser) -> None:
+    _sink(to, "to this sink instead of AMS: a name of [sinks.NAME], or listmonk")
     to.add_argument(
         "--since",
         type=moment,
@@ -203,6 +213,14 @@ def _probe(to: argparse.ArgumentParser) -> None:
     to.add_argument("--wait", type=_count, default=600, metavar="SECONDS", help="for events; 0: do not (600)")
 
 
+def _import(to: argparse.ArgumentParser) -> None:
+    def finish(own: argparse.ArgumentParser) -> None:
+        _json(own)
+        _add_settings(own, "")
+
+    add_import_arguments(to, finish)
+
+
 def _passwd(to: argparse.ArgumentParser) -> None:
     to.add_argument("file", metavar="FILE", help="the file that relay.users names; made if it is missing")
     to.add_argument("user", metavar="USER", help="who may log in; an existing user gets the new password")
@@ -211,8 +229,22 @@ def _passwd(to: argparse.ArgumentParser) -> None:
 def _bench(to: argparse.ArgumentParser) -> None:
     names = (*BENCHES, "all")
     to.add_argument("bench", nargs="?", choices=names, default="all", help="what is measured (all)")
-    to.add_argument("--rounds", type=_rounds, default=9, metavar="N", help="how often each case takes its turn (9)")
+    to.add_argument("--rounds", type=_rounds, metavar="N", help="how often each takes its turn; each bench has its own")
+    to.add_argument(
+        "--against",
+        type=_peers,
+        metavar="NAMES",
+        help=f"who is measured beside us, of {','.join(BENCH_PEERS)}, or none; all that are installed without it",
+    )
+    to.add_argument("--haraka", default="", metavar="DIR", help="where npm installed Haraka; without it `haraka`")
     _json(to)
+
+
+def _peers(text: str) -> tuple[str, ...]:
+    names = () if text == "none" else tuple(text.split(","))
+    if not set(names) <= set(BENCH_PEERS):
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(BENCH_PEERS)}, separated by commas, or none")
+    return names
 
 
 def _rounds(text: str) -> int:
@@ -272,8 +304,19 @@ COMMANDS = (
     Command(name="forget", does="Erase an address everywhere, and print a receipt.", arguments=_forget),
     Command(name="seal", does="Encrypt the addresses of older rows with the newest key.", arguments=_seal),
     Command(name="unmatched", does="List events that matched no message, with the reason.", arguments=_unmatched),
-    Command(name="replay", does="Send parked AMS items again, or build those of a time gone by.", arguments=_replay),
+    Command(
+        name="replay",
+        does="Send parked items again, to AMS or a sink, or build those of a time gone by.",
+        arguments=_replay,
+    ),
     Command(name="probe", does="Send one message, and see by which ids its events find it.", arguments=_probe),
+    # Each of its origins takes the settings.
+    Command(
+        name="import",
+        does="Bring in the history of a campaign that was sent elsewhere.",
+        arguments=_import,
+        settings=False,
+    ),
     Command(name="passwd", does="Set a user's password in a users file.", arguments=_passwd, settings=False),
     Command(name="bench", does="Measure against baselines, side by side.", arguments=_bench, settings=False),
 )

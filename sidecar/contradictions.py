@@ -35,6 +35,7 @@ _SCHEMES = {
     "database_url": re.compile(r"\Apostgres(?:ql)?://"),
     "redis_url": re.compile(r"\A(?:rediss?|unix)://"),
 }
+_FINGERPRINT = re.compile(r"\A[0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2}){31}\Z")
 _TOKEN = re.compile(r"\A[!-~]+\Z")
 
 
@@ -54,7 +55,7 @@ def value_at(settings: Settings, path: str) -> str:
 def contradictions(settings: Settings, spell: Spell) -> Iterator[Problem]:
     """Yield every problem that is one whichever role starts."""
     mail_out = (_upstreams, _rates, _campaign_rates, _dkim, _windows)
-    told = (_ams, _webhooks, _bursts)
+    told = (_ams, _sinks, _webhooks, _bursts)
     for check in (_listeners, _networks, _tls, _public_url, *mail_out, _stores, *told, _names, _times):
         yield from check(settings, spell)
 
@@ -275,6 +276,11 @@ def _ams(settings: Settings, spell: Spell) -> Iterator[Problem]:
         return
     if not _HTTP_URL.match(ams.url):
         yield _one("ams.url", spell, "expected http:// or https://, a host, and the endpoint's path")
+    if ams.fingerprint and not _FINGERPRINT.match(ams.fingerprint):
+        yield _one("ams.fingerprint", spell, "expected a SHA-256 in hex: 64 digits, with or without colons")
+    if ams.fingerprint and ams.ca_file:
+        text = f"{spell('ams.fingerprint')} and {spell('ams.ca_file')}: each says what to believe, name one"
+        yield Problem(paths=("ams.fingerprint", "ams.ca_file"), text=text)
     known = {name.lower() for name in settings.relay.campaign_headers}
     if known.isdisjoint(name.lower() for name in ams.headers):
         text = (
@@ -282,6 +288,15 @@ def _ams(settings: Settings, spell: Spell) -> Iterator[Problem]:
             "so no campaign could ever be AMS's"
         )
         yield Problem(paths=("ams.url", "ams.headers", "relay.campaign_headers"), text=text)
+
+
+def _sinks(settings: Settings, spell: Spell) -> Iterator[Problem]:
+    if not settings.sinks and not settings.listmonk.url:
+        return
+    from sidecar import sink_faults
+
+    for path, text in sink_faults.faults(settings):
+        yield _one(path, spell, text)
 
 
 def _webhooks(settings: Settings, spell: Spell) -> Iterator[Problem]:

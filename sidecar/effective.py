@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from relay.routes import parse_routing
 from sidecar import dkim_keys
-from sidecar.catalogue import Setting, catalogue, sections
+from sidecar.catalogue import Setting, catalogue, families, sections
 from sidecar.contradictions import Spell
 from sidecar.loading import Loaded
 from sidecar.redaction import redact_url
@@ -26,13 +28,18 @@ def effective(loaded: Loaded) -> str:
     lines = ["# Effective settings; secrets and credentials are not shown."]
     for section in ("", *sections()):
         lines += ["", f"[{section}]"] if section else []
-        lines += [_line(setting, loaded) for setting in catalogue() if setting.section == section]
+        holder = getattr(loaded.settings, section) if section else loaded.settings
+        lines += [_line(setting, holder, loaded) for setting in catalogue() if setting.section == section]
+    for family in families().values():
+        for name, holder in getattr(loaded.settings, family.name).items():
+            section = f"{family.name}.{name}"
+            own = [msgspec.structs.replace(setting, section=section) for setting in family.settings]
+            lines += ["", f"[{section}]", *(_line(setting, holder, loaded) for setting in own)]
     lines += ["", *(f"# {note}" for note in _notes(loaded))]
     return "\n".join(lines) + "\n"
 
 
-def _line(setting: Setting, loaded: Loaded) -> str:
-    holder = getattr(loaded.settings, setting.section) if setting.section else loaded.settings
+def _line(setting: Setting, holder: Any, loaded: Loaded) -> str:
     line = f"{setting.key} = {_shown(setting, getattr(holder, setting.key))}"
     return f"{line}  # {loaded.spelt[setting.path]}" if setting.path in loaded.spelt else line
 
@@ -64,6 +71,7 @@ def _notes(loaded: Loaded) -> Iterator[str]:
     yield f"PostgreSQL: {_store(settings.database_url)}; Redis: {_store(settings.redis_url)}"
     yield f"addresses in the ledger: {'encrypted' if settings.keys.addresses else 'kept as they are'}"
     yield f"AMS: {'on' if settings.ams.url else 'off'}"
+    yield f"sinks: {', '.join([*settings.sinks, *(['listmonk'] if settings.listmonk.url else [])]) or 'none'}"
     yield f"webhooks: {', '.join(open_webhooks(settings.webhooks)) or 'all closed'}"
     if not settings.relay.upstream:
         yield f"{spell('relay.upstream')} is not set: run and relay do not start without an upstream"

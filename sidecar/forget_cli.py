@@ -52,6 +52,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     parked_events: int
     #: What AMS was still to hear: it is not told.
     ams_items: int
+    #: The same of sinks.
+    sink_items: int
     #: Stored submissions that nobody needs any more.
     bodies: int
     #: Entries of the suppression list that stand on without the address.
@@ -78,6 +80,7 @@ _WORDS = {
     "events": "events that named it",
     "parked_events": "parked events",
     "ams_items": "items that AMS was to hear",
+    "sink_items": "items that sinks were to hear",
     "bodies": "stored submissions",
     "suppressions": "suppressions, which stay without it",
     "captured": "captured messages",

@@ -20,9 +20,13 @@ from sidecar.catalogue import (
     by_path,
     catalogue,
     check,
+    families,
+    is_family_name,
     primary_name,
     read_text,
     sections,
+    setting_at,
+    setting_of,
 )
 from sidecar.contradictions import contradictions, role_problems
 from sidecar.places import wanting_places
@@ -128,11 +132,17 @@ def _unambiguous(layer: Iterator[Given], problems: _Problems) -> dict[str, Given
 
 
 def _tree(given: Mapping[str, Given]) -> Settings:
-    values: dict[str, dict[str, Any]] = {section: {} for section in ("", *sections())}
+    values: dict[str, dict[str, Any]] = {}
     for found in given.values():
-        values[found.setting.section][found.setting.key] = found.value
-    tree = Settings(**values.pop(""))
-    parts = {section: msgspec.structs.replace(getattr(tree, section), **keys) for section, keys in values.items()}
+        values.setdefault(found.setting.section, {})[found.setting.key] = found.value
+    tree = Settings(**values.pop("", {}))
+    parts: dict[str, Any] = {name: {} for name in families()}
+    for section, keys in values.items():
+        family, _, name = section.partition(".")
+        if name:
+            parts[family][name] = families()[family].type(**keys)
+        else:
+            parts[section] = msgspec.structs.replace(getattr(tree, section), **keys)
     return msgspec.structs.replace(tree, **parts)
 
 
@@ -141,7 +151,7 @@ def _command_line(said: CommandLine, problems: _Problems) -> Iterator[Given]:
         yield from _read(by_path()["data_dir"], said.data_dir, "--data-dir", problems)
     for assignment in said.assignments:
         path, equals, text = assignment.partition("=")
-        setting = by_path().get(path.strip())
+        setting = setting_at(path.strip())
         if not equals:
             problems.add("--set: expected section.key=value")
         elif setting is None:
@@ -151,12 +161,11 @@ def _command_line(said: CommandLine, problems: _Problems) -> Iterator[Given]:
 
 
 def _environment(environment: Mapping[str, str], problems: _Problems) -> Iterator[Given]:
-    known = by_environment()
     for name, text in sorted(environment.items()):
-        if name in known:
-            yield from _read(known[name], text, name, problems)
+        if (setting := setting_of(name)) is not None:
+            yield from _read(setting, text, name, problems)
         elif name.upper().startswith(PREFIX) and not name.startswith(_NOT_SETTINGS):
-            hint = _did_you_mean(name, [setting.environment for setting in catalogue()])
+            hint = _did_you_mean(name, by_environment())
             if _SERVICE_LINK.search(name):
                 hint = "; Kubernetes sets it for a Service of that name: set enableServiceLinks: false in the pod"
             problems.add(f"{name}: no such setting{hint}")
@@ -197,16 +206,31 @@ def _entry(name: str, value: Any, path: Path, problems: _Problems) -> Iterator[G
             return
         for key, inner in value.items():
             yield from _value(f"{name}.{key}", inner, path, problems)
+    elif name in families():
+        yield from _family(name, value, path, problems)
     elif name in known:
         yield from _value(name, value, path, problems)
     else:
         kind = "section" if isinstance(value, dict) else "setting"
-        names = [*sections(), *(setting.path for setting in catalogue() if not setting.section)]
+        names = [*sections(), *families(), *(setting.path for setting in catalogue() if not setting.section)]
         problems.add(f"{name} in {path}: no such {kind}{_did_you_mean(name, names)}")
 
 
+def _family(family: str, value: Any, path: Path, problems: _Problems) -> Iterator[Given]:
+    """Read the sections of a family."""
+    if not isinstance(value, dict) or not all(isinstance(section, dict) for section in value.values()):
+        problems.add(f"{family} in {path}: expected sections, [{families()[family].section}]")
+        return
+    for name, section in value.items():
+        if not is_family_name(name):
+            problems.add(f"{family}.{name} in {path}: expected a name of small letters, digits and single underscores")
+            continue
+        for key, inner in section.items():
+            yield from _value(f"{family}.{name}.{key}", inner, path, problems)
+
+
 def _value(name: str, value: Any, path: Path, problems: _Problems) -> Iterator[Given]:
-    setting = by_path().get(name)
+    setting = setting_at(name)
     if setting is None:
         problems.add(f"{name} in {path}: no such setting{_did_you_mean(name, by_path())}")
         return

@@ -18,7 +18,11 @@ def wanting_places(settings: Settings, spell: Spell) -> Iterator[Problem]:
     yield from _data_dir(settings.data_dir, spell)
     yield from _users(settings.relay.users, spell)
     yield from _certificate(settings.relay.tls_cert, settings.relay.tls_key, spell)
-    yield from _authorities(settings.ams.ca_file, spell)
+    yield from _page(settings.tracker.page_template, spell)
+    yield from _authorities("ams.ca_file", settings.ams.ca_file, spell)
+    yield from _authorities("listmonk.ca_file", settings.listmonk.ca_file, spell)
+    for name, sink in settings.sinks.items():
+        yield from _authorities(f"sinks.{name}.ca_file", sink.ca_file, spell)
     yield from _dkim_keys(settings.inject.dkim_keys, spell)
 
 
@@ -71,10 +75,27 @@ def _certificate(cert: str, key: str, spell: Spell) -> Iterator[Problem]:
         yield Problem(paths=paths, text=text)
 
 
-def _authorities(name: str, spell: Spell) -> Iterator[Problem]:
+def _page(name: str, spell: Spell) -> Iterator[Problem]:
     if not name:
         return
-    if problem := _unreadable("ams.ca_file", name, spell):
+    path = "tracker.page_template"
+    if problem := _unreadable(path, name, spell):
+        yield problem
+        return
+    from tracker.pages import Pages, TemplateError
+
+    try:
+        Pages(Path(name).read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        yield Problem(paths=(path,), text=f"{spell(path)}: {name}: expected UTF-8")
+    except TemplateError as error:
+        yield Problem(paths=(path,), text=f"{spell(path)}: {name}: {error}")
+
+
+def _authorities(path: str, name: str, spell: Spell) -> Iterator[Problem]:
+    if not name:
+        return
+    if problem := _unreadable(path, name, spell):
         yield problem
         return
     import ssl
@@ -82,7 +103,7 @@ def _authorities(name: str, spell: Spell) -> Iterator[Problem]:
     try:
         ssl.create_default_context(cafile=name)
     except (ssl.SSLError, OSError):
-        yield Problem(paths=("ams.ca_file",), text=f"{spell('ams.ca_file')}: expected certificates in PEM, {name}")
+        yield Problem(paths=(path,), text=f"{spell(path)}: expected certificates in PEM, {name}")
 
 
 def _dkim_keys(entries: Sequence[str], spell: Spell) -> Iterator[Problem]:

@@ -3,10 +3,10 @@
 It is made from the settings themselves, and a check compares it with the file, so the two cannot part.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sidecar.catalogue import BARE_NAMES, Setting, catalogue, sections
+from sidecar.catalogue import BARE_NAMES, Setting, catalogue, families, sections
 
 _HEAD = """\
 # Settings
@@ -17,6 +17,8 @@ Precedence: the command line (`--set section.key=value`, `--data-dir`), the envi
 directory or beside the launcher (or `--config FILE`), the default.
 
 - In the environment a setting is `OUTRIDER_<SECTION>__<KEY>`; `DATABASE_URL` and `REDIS_URL` also work bare.
+- Of a section with NAME there may be any number, each under a name of your own, such as [sinks.crm]; in the
+  environment it stands in capitals.
 - In TOML it is `key` under `[section]`; those without a section stand at the top.
 - A list is written with commas in the environment and on the command line, as an array or with commas in TOML.
 - True and false are `true`, `1`, `yes` and `false`, `0`, `no` in the environment and on the command line.
@@ -33,23 +35,25 @@ _WORDED = {"data_dir": "`data` beside the launcher; as root `/var/lib/outrider`"
 
 def reference() -> str:
     """Return the whole reference as Markdown."""
-    parts = [_HEAD, *_table("Above all sections", "", ""), *(_chapter(name) for name in sections())]
-    return "\n".join(parts).rstrip("\n") + "\n"
+    parts = [*_table("Above all sections", "", _settings_of(""))]
+    for name, description in sections().items():
+        parts += _table(f"[{name}]", description, _settings_of(name))
+    for family in families().values():
+        parts += _table(f"[{family.section}]", family.description, family.settings)
+    return "\n".join([_HEAD, *parts]).rstrip("\n") + "\n"
 
 
-def _chapter(section: str) -> str:
-    return "\n".join(_table(f"[{section}]", sections()[section], section))
+def _settings_of(section: str) -> list[Setting]:
+    return [setting for setting in catalogue() if setting.section == section]
 
 
-def _table(title: str, description: str, section: str) -> Iterator[str]:
+def _table(title: str, description: str, settings: Iterable[Setting]) -> Iterator[str]:
     yield f"## {title}\n"
     if description:
         yield f"{description}\n"
     yield "| setting | environment | default | expected | meaning |"
     yield "|---|---|---|---|---|"
-    for setting in catalogue():
-        if setting.section == section:
-            yield _row(setting)
+    yield from map(_row, settings)
     yield ""
 
 

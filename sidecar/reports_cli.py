@@ -9,15 +9,19 @@ from collections.abc import Sequence
 
 import msgspec
 
+from courier import stream
 from courier.replay import replay_parked, replay_since
-from ledger import campaigns, reports
+from courier.stream import Backlog, StreamUnavailableError
+from ledger import campaigns, outbox, reports
 from ledger import standing as whole
 from ledger.campaigns import Campaign, CampaignRow
 from ledger.ids import MessageKey, key_bytes, recipient_index
+from ledger.numbers import Account
 from ledger.reports import DeliveryStatus, ExportFilter, Message, MessageFilter
 from ledger.standing import Share, Standing
 from ledger.store import Ledger
 from ledger.upstreams import UpstreamStanding
+from sidecar import ams_cli, sinks_cli
 from sidecar.answers import one_campaign, row_position, say, say_json
 from sidecar.cursors import cursor_text
 from sidecar.export import export_csv
@@ -26,6 +30,7 @@ from sidecar.keys import load_keys
 from sidecar.reach import opened
 from sidecar.settings import Settings
 from sidecar.tables import table
+from sidecar.troubles import troubles
 
 #: Campaigns that a status without a name shows; each can be named.
 SHOWN_CAMPAIGNS = 100
@@ -38,18 +43,20 @@ async def status(settings: Settings, given: argparse.Namespace) -> int:
     async with opened(settings) as ledger:
         if given.campaign is not None:
             row = await one_campaign(ledger, given.campaign, given.source)
-            tracking = await whole.tracking(ledger, row.id)
+            tracking, shown = await whole.tracking(ledger, row.id), await outbox.shown(ledger, row.id)
             if given.json:
-                say_json({**msgspec.structs.asdict(row.campaign), "tracking": tracking})
+                say_json({**msgspec.structs.asdict(row.campaign), "tracking": tracking, "ams_shown": shown})
             else:
-                say(_campaign_lines(row.campaign, tracking))
+                say([*_campaign_lines(row.campaign, tracking), *map(ams_cli.shown_line, [shown] if shown else [])])
             return 0
         standing = await whole.standing(ledger)
         rows = await campaigns.campaigns(ledger, limit=SHOWN_CAMPAIGNS, source=given.source)
+    backlog = await _backlog(settings.redis_url)
     if given.json:
-        say_json({"campaigns": [row.campaign for row in rows], **msgspec.structs.asdict(standing)})
+        rest = {"stream": backlog, "troubles": troubles(standing, backlog)}
+        say_json({"campaigns": [row.campaign for row in rows], **msgspec.structs.asdict(standing), **rest})
         return 0
-    say(_standing_lines(standing))
+    say(_standing_lines(standing, backlog))
     if rows:
         say(["", *table(_CAMPAIGN_COLUMNS, [_campaign_cells(row.campaign) for row in rows])])
     if len(rows) == SHOWN_CAMPAIGNS:
@@ -119,7 +126,11 @@ async def sync_counts(settings: Settings, given: argparse.Namespace) -> int:
 
 
 async def unmatched(settings: Settings, given: argparse.Namespace) -> int:
-    """List parked events, newest first, with their reason."""
+    """List parked events, newest first, with their reason; or what a sink refused."""
+    if given.ams:
+        return await ams_cli.refused(settings, given)
+    if given.sink is not None:
+        return await sinks_cli.refused(settings, given)
     async with opened(settings) as ledger:
         counts = await whole.unmatched_counts(ledger)
         parked = await whole.unmatched(ledger, limit=given.limit)
@@ -136,7 +147,9 @@ async def unmatched(settings: Settings, given: argparse.Namespace) -> int:
 
 
 async def replay(settings: Settings, given: argparse.Namespace) -> int:
-    """Let parked items go to AMS again, or build the items of a time when AMS was off."""
+    """Let parked items go to AMS again, or build the items of a time when AMS was off; or do so for a sink."""
+    if given.sink is not None:
+        return await sinks_cli.replay(settings, given)
     async with opened(settings) as ledger:
         if given.since is not None:
             queued = await replay_since(ledger, given.since, settings.ams)
@@ -229,7 +242,17 @@ def _campaign_lines(campaign: Campaign, tracking: Sequence[Share]) -> list[str]:
     return [*table((), rows), _tracking_line(tracking)]
 
 
-def _standing_lines(standing: Standing) -> list[str]:
+async def _backlog(redis_url: str) -> Backlog | None:
+    """Return what waits in the stream; none where Redis does not answer. Where none is meant to run nothing waits."""
+    if not redis_url:
+        return Backlog(hits=0, oldest_seconds=0.0)
+    try:
+        return await stream.backlog(redis_url)
+    except StreamUnavailableError:
+        return None
+
+
+def _standing_lines(standing: Standing, backlog: Backlog | None) -> list[str]:
     running = ", ".join(f"{role} {count}" for role, count in standing.processes.items())
     waiting = f", the oldest for {standing.oldest_seconds:.0f} s" if standing.queued else ""
     parked = sum(count.events for count in standing.unmatched)
@@ -237,10 +260,32 @@ def _standing_lines(standing: Standing) -> list[str]:
         f"running: {running or 'nothing'}",
         *map(_upstream_line, standing.upstreams),
         f"queue: {standing.queued} waiting{waiting}",
-        f"AMS: {standing.ams_pending} pending, {standing.ams_parked} parked",
+        _stream_line(backlog),
+        _hits_line(standing.hits),
+        _ams_line(standing),
+        *map(sinks_cli.standing_line, standing.sinks),
         f"unmatched events: {parked}",
         _tracking_line(standing.tracking),
+        *(f"trouble: {trouble}" for trouble in troubles(standing, backlog) or ["none"]),
     ]
+
+
+def _stream_line(backlog: Backlog | None) -> str:
+    if backlog is None:
+        return "stream: Redis does not answer"
+    oldest = f", the oldest for {backlog.oldest_seconds:.0f} s" if backlog.hits else ""
+    return f"stream: {backlog.hits} waiting{oldest}"
+
+
+def _ams_line(standing: Standing) -> str:
+    oldest = f", the oldest for {standing.ams_oldest_seconds:.0f} s" if standing.ams_pending else ""
+    error = "" if standing.ams_error is None else f"; last error: {standing.ams_error}"
+    return f"AMS: {standing.ams_pending} pending{oldest}, {standing.ams_parked} parked{error}"
+
+
+def _hits_line(hits: Account) -> str:
+    unkept = f", {hits.lost} answered and kept nowhere" if hits.lost else ""
+    return f"hits: {hits.recorded} recorded{unkept}, {hits.missing} missing"
 
 
 def _upstream_line(one: UpstreamStanding) -> str:

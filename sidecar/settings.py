@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from courier.settings import AmsSettings, CourierSettings, RetentionSettings
+from courier.settings import AmsSettings, CourierSettings, ListmonkSettings, RetentionSettings, SinkSettings
 from relay.settings import RelaySettings
 from sidecar.addresses import parse_listen
 from tracker.settings import TrackerSettings, WebhookSettings
@@ -147,6 +147,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     webhooks: WebhookSettings = WebhookSettings()
     inject: InjectSettings = InjectSettings()
     ams: AmsSettings = AmsSettings()
+    sinks: dict[str, SinkSettings] = {}
+    listmonk: ListmonkSettings = ListmonkSettings()
     courier: CourierSettings = CourierSettings()
     retention: RetentionSettings = RetentionSettings()
     console: ConsoleSettings = ConsoleSettings()

@@ -179,7 +179,11 @@ class StandinAms:
                 return True
             case "getMailings":
                 known = self.mailings or {item.mailing for item in self.received}
-                return [{"id": mailing, "progressInfo": self.progress(mailing)} for mailing in sorted(known)]
+                counted = {mailing: self.progress(mailing) for mailing in sorted(known)}
+                return [
+                    {"id": mailing, "progressInfo": {"opened": count["opened"], "clicks": count["clicked"]}}
+                    for mailing, count in counted.items()
+                ]
             case "postMailingOpenClicksData":
                 return self._take(params["mailingID"], params["opensClicksData"])
             case _:

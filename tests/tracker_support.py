@@ -20,6 +20,7 @@ from tracker.app import make_app
 from tracker.health import Health
 from tracker.keep import BufferUnavailableError, HitBuffer
 from tracker.listener import serve
+from tracker.pages import OURS, Pages
 from tracker.segment import records
 from tracker.settings import TrackerSettings
 
@@ -135,6 +136,7 @@ async def tracking(
     header_seconds: float = 10.0,
     secrets: Sequence[bytes] = (SECRET,),
     routes: Sequence[web.AbstractRouteDef] = (),
+    pages: Pages = OURS,
 ) -> AsyncIterator[Tracker]:
     """Run a tracker on a free port of loopback."""
     keyring = Keyring(secrets)
@@ -145,6 +147,7 @@ async def tracking(
         public_url=public_url,
         health=getattr(buffer, "health", lambda: health or Health(ready=True)),
         routes=routes,
+        pages=pages,
     )
     runner = await serve(app, "127.0.0.1", 0, header_seconds=header_seconds)
     try:

@@ -3,7 +3,7 @@
 An error is a short page of ours: no exception's words, no echo of the request, and nothing of it in a log.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -16,8 +16,9 @@ from tracker.click import Click
 from tracker.health import Health, HealthRoutes
 from tracker.hit import Proxies
 from tracker.keep import HitBuffer, Keeper
-from tracker.open import Open
-from tracker.pages import Page, page, plain
+from tracker.lane import LANE, Form, Lane
+from tracker.open import GIF, HEADERS, Open
+from tracker.pages import BASE_HEADERS, OURS, PAGES, Page, Pages, page, plain
 from tracker.settings import TrackerSettings
 from tracker.unsubscribe import Unsubscribe
 
@@ -27,6 +28,7 @@ _HEALTH = web.AppKey("health", HealthRoutes)
 # All of the rest: what is no token gets the answer of a bad token.
 _REST = "{token:(?s:.*)}"
 _HSTS = "max-age=31536000"
+_FAILED = "500 Internal Server Error\n"
 
 
 def make_app(
@@ -37,8 +39,9 @@ def make_app(
     public_url: str,
     health: Callable[[], Health],
     routes: Iterable[web.AbstractRouteDef] = (),
+    pages: Pages = OURS,
 ) -> web.Application:
-    """Return the application; *routes* are added to its own (the webhooks).
+    """Return the application; *routes* are added to its own (the webhooks), people see *pages*.
 
     Where *public_url* has a path, every route answers under it too. Raises `ValueError` for a proxy network that
     is none.
@@ -47,9 +50,12 @@ def make_app(
     opens, clicks, leaves = Open(keeper), Click(keeper), Unsubscribe(keeper)
     probes = HealthRoutes(health)
     public = urlsplit(public_url)
-    app = web.Application(middlewares=[_guarded(secure=public.scheme == "https")])
+    common = {"Strict-Transport-Security": _HSTS} if public.scheme == "https" else {}
+    app = web.Application(middlewares=[_guarded(common)])
     app[_HEALTH] = probes
-    for base in dict.fromkeys(("", public.path.rstrip("/"))):
+    app[PAGES] = pages
+    bases = tuple(dict.fromkeys(("", public.path.rstrip("/"))))
+    for base in bases:
         app.add_routes(
             [
                 # HEAD comes with GET, by the same handler: it is evidence of a machine.
@@ -68,6 +74,13 @@ def make_app(
             *routes,
         ]
     )
+    app[LANE] = Lane(
+        keeper,
+        bases=bases,
+        pixel=Form(200, {**HEADERS, **common}, GIF),
+        click=Form(302, {**BASE_HEADERS, **common}),
+        failed=Form(500, {**BASE_HEADERS, **common, "Content-Type": "text/plain; charset=utf-8"}, _FAILED.encode()),
+    )
     return app
 
 
@@ -84,7 +97,7 @@ async def _robots(request: web.Request) -> web.Response:  # noqa: ARG001 - a han
     return plain(200, "User-agent: *\nDisallow: /")
 
 
-def _guarded(*, secure: bool) -> Middleware:
+def _guarded(headers: Mapping[str, str]) -> Middleware:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -94,9 +107,8 @@ def _guarded(*, secure: bool) -> Middleware:
         # Whatever a handler did not foresee must neither reach the visitor nor, with a token in it, a log.
         except Exception as error:  # noqa: BLE001
             log.error("request_failed", error=type(error).__name__)  # noqa: TRY400
-            response = plain(500, "500 Internal Server Error")
-        if secure:
-            response.headers["Strict-Transport-Security"] = _HSTS
+            response = plain(500, _FAILED.rstrip())
+        response.headers.update(headers)
         return response
 
     return guard

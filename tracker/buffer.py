@@ -7,6 +7,7 @@ than `OUTRIDER_TRACKER__APPEND_WAIT`; the journal moves into the stream as soon 
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from tracker.drain import Drain
 from tracker.health import Health
 from tracker.journal import Journal
 from tracker.keep import BufferUnavailableError
+from tracker.numbers import Numbers
 from tracker.settings import TrackerSettings
 from tracker.stream import StreamBuffer, Trust
 
@@ -37,6 +39,7 @@ class SafeBuffer:
         self._stream = stream
         self._journal = journal
         self._drain = Drain(journal, stream)
+        self._numbers = Numbers(os.urandom(8))
         self._trust: Trust | None = None
         self._trusted = False
         self._doubt = "not asked yet"
@@ -50,12 +53,21 @@ class SafeBuffer:
 
     async def append(self, hit: Hit) -> None:
         """Return once *hit* is durable; raise `BufferUnavailableError` when it could be kept nowhere."""
+        hit = self._numbers.numbered(hit)
+        try:
+            await self._keep(hit)
+        except BaseException:
+            self._numbers.lost(hit)
+            raise
+
+    async def _keep(self, hit: Hit) -> None:
         if self._trusted:
             try:
                 await self._stream.append(hit)
             except BufferUnavailableError as error:
                 self._distrust(str(error))
             else:
+                self._numbers.streamed(hit)
                 self._in_stream[hit.type].inc()
                 return
         try:
@@ -66,6 +78,7 @@ class SafeBuffer:
             self._lost = True
             raise
         self._unmeasured = True
+        self._numbers.journaled(hit)
         self._in_journal[hit.type].inc()
 
     async def append_notices(self, notices: Sequence[bytes]) -> None:
@@ -131,6 +144,8 @@ class SafeBuffer:
             if self._trust is not None:
                 await self._drain.sweep(run=self._trust.run, safe=self._trusted)
             self._journal_bytes = await self._journal.measure()
+            if not self._journal_bytes and not self._unmeasured:
+                self._numbers.drained()
         except BufferUnavailableError as error:
             self._unmeasured = True
             self._distrust(str(error))

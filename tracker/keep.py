@@ -17,7 +17,7 @@ from tracker.hit import Facts, Proxies, make_hit
 UNRECORDED = Counter("outrider_hits_unrecorded", "Hits that were answered but could be kept nowhere.", ["type"])
 REFUSED = Counter("outrider_tokens_refused", "Requests whose token is not one of ours.", ["purpose"])
 
-_PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
+PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
 
 
 class BufferUnavailableError(Exception):
@@ -40,20 +40,30 @@ class Keeper:
         self._buffer = buffer
         self._proxies = proxies
 
-    def claim(self, purpose: Purpose, token: str) -> Claim | None:
-        """Return what *token* says; None, counted, for any that is not ours."""
+    def known(self, purpose: Purpose, token: str) -> Claim | None:
+        """Return what *token* says; None for any that is not ours."""
         try:
             return self._keyring.verify(purpose, token)
         except TokenError:
-            REFUSED.labels(purpose).inc()
             return None
 
+    def claim(self, purpose: Purpose, token: str) -> Claim | None:
+        """Return what *token* says; None, counted, for any that is not ours."""
+        claim = self.known(purpose, token)
+        if claim is None:
+            REFUSED.labels(purpose).inc()
+        return claim
+
     async def keep(self, event: EventType, claim: Claim, request: web.Request, *, url: str = "") -> bool:
-        """Have the hit kept; false, counted, when it could be kept nowhere."""
+        """Have the hit of *request* kept; false, counted, when it could be kept nowhere."""
+        return await self.keep_facts(event, claim, facts_of(request), url=url)
+
+    async def keep_facts(self, event: EventType, claim: Claim, facts: Facts, *, url: str) -> bool:
+        """Have a hit kept; false, counted, when it could be kept nowhere."""
         hit = make_hit(
             event,
             claim,
-            facts_of(request),
+            facts,
             proxies=self._proxies,
             hit_id=os.urandom(16),
             at_ms=time.time_ns() // 1_000_000,
@@ -75,7 +85,7 @@ def facts_of(request: web.Request) -> Facts:
         peer=request.remote or "",
         forwarded=tuple(headers.getall("X-Forwarded-For", ())),
         user_agent=headers.get("User-Agent", ""),
-        purpose=next((headers[name] for name in _PURPOSE_HEADERS if name in headers), ""),
+        purpose=next((headers[name] for name in PURPOSE_HEADERS if name in headers), ""),
     )
 
 

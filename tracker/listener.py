@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import Counter
 
+from tracker.lane import LANE, Asked, Lane
 from tracker.pages import plain
 
 log = structlog.get_logger()
@@ -35,9 +36,23 @@ _BACKLOG = 1024
 class Conversation(web.RequestHandler):
     """One connection."""
 
-    __slots__ = ("_header_seconds", "_header_timer")
+    __slots__ = (
+        "_answerer",
+        "_asked",
+        "_behind",
+        "_closing",
+        "_header_seconds",
+        "_header_timer",
+        "_lane",
+        "_next",
+        "_partial",
+        "_peer",
+        "_settled",
+    )
 
-    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, header_seconds: float) -> None:
+    def __init__(
+        self, server: web.Server, loop: asyncio.AbstractEventLoop, header_seconds: float, lane: Lane | None
+    ) -> None:
         super().__init__(
             server,
             loop=loop,
@@ -50,25 +65,69 @@ class Conversation(web.RequestHandler):
         )
         self._header_seconds = header_seconds
         self._header_timer: asyncio.TimerHandle | None = None
+        self._lane = lane
+        self._peer = ""
+        # Half a request is with aiohttp.
+        self._partial = False
+        # The request that goes the short way now, and what came behind it.
+        self._asked: Asked | None = None
+        self._behind = b""
+        # What answers such requests: one task for all of a connection, because a task costs as much as a token.
+        self._answerer: asyncio.Task[None] | None = None
+        self._next: asyncio.Future[None] | None = None
+        self._settled: asyncio.Future[None] | None = None
+        self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first header."""
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
         self._expect_header()
 
     def data_received(self, data: bytes) -> None:
         """Take what came in; the time of a header runs from its first octet, however slowly the rest comes."""
+        if self._asked is not None:
+            # One at a time, in their order: what comes behind waits, and so does its sender.
+            self._behind += data
+            self._pause_transport_reading()
+            return
+        if self._is_idle() and self._lane is not None and (asked := self._lane.read(data, self._peer)) is not None:
+            self._header_came()
+            self._stay()
+            self._asked = asked
+            if self._answerer is None:
+                self._answerer = self._loop.create_task(self._answer(self._lane))
+            elif self._next is not None:
+                self._next.set_result(None)
+            return
         before = self._request_count
         super().data_received(data)
+        self._partial = self._request_count == before
         if self._request_count > before:
             self._header_came()
         elif self._header_timer is None and self._waiter is not None:
             self._expect_header()
 
+    def close(self) -> None:
+        """Close when what is being answered is answered."""
+        if self._asked is None:
+            super().close()
+        self._closing = True
+
+    async def shutdown(self, timeout: float | None = GRACE_SECONDS) -> None:  # noqa: ASYNC109 - aiohttp's signature
+        """Answer what is being answered, within *timeout* seconds, and close."""
+        if self._asked is not None:
+            self._settled = self._loop.create_future()
+            await asyncio.wait([self._settled], timeout=timeout)
+        await super().shutdown(timeout)
+
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadline, and answer no more."""
         self._header_came()
         super().connection_lost(exc)
+        if self._next is not None and not self._next.done():
+            self._next.set_result(None)
 
     def handle_error(
         self,
@@ -97,6 +156,46 @@ class Conversation(web.RequestHandler):
         """Say that something went wrong, and of what type."""
         log.error("connection_failed", error=type(kw.get("exc_info")).__name__)
 
+    def _is_idle(self) -> bool:
+        """Whether aiohttp waits for the beginning of a request, and for nothing else."""
+        return self._waiter is not None and not self._waiter.done() and not self._messages and not self._partial
+
+    def _stay(self) -> None:
+        """Keep the connection for as long as aiohttp would after an answer."""
+        self._keepalive = True
+        self._next_keepalive_close_time = self._loop.time() + IDLE_SECONDS
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+
+    async def _answer(self, lane: Lane) -> None:
+        """Answer what goes the short way, one request after the other, until the connection ends."""
+        while self._asked is not None:
+            await self._answer_one(lane, self._asked)
+            self._asked = None
+            if self._settled is not None and not self._settled.done():
+                self._settled.set_result(None)
+            if self._closing:
+                super().close()
+            elif self._behind and self.transport is not None:
+                behind, self._behind = self._behind, b""
+                self._resume_transport_reading()
+                self.data_received(behind)
+            if self._asked is None and self.transport is not None:
+                self._next = self._loop.create_future()
+                await self._next
+                self._next = None
+
+    async def _answer_one(self, lane: Lane, asked: Asked) -> None:
+        try:
+            octets = await lane.answer(asked)
+            if self.transport is not None:
+                self.transport.write(octets)
+                # Whoever asks on without reading waits here.
+                if self.writing_paused:
+                    await self._drain_helper()
+        except ConnectionError:
+            self.force_close()
+
     def _expect_header(self) -> None:
         self._header_timer = self._loop.call_later(self._header_seconds, self._too_slow)
 
@@ -114,8 +213,18 @@ class Conversation(web.RequestHandler):
 class _Site(web.BaseSite):
     """One listening address whose connections are `Conversation`s."""
 
-    def __init__(self, runner: web.AppRunner, host: str, port: int, *, reuse_port: bool, header_seconds: float) -> None:
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        host: str,
+        port: int,
+        *,
+        lane: Lane | None,
+        reuse_port: bool,
+        header_seconds: float,
+    ) -> None:
         super().__init__(runner, backlog=_BACKLOG)
+        self._lane = lane
         self._host = host
         self._port = port
         self._reuse_port = reuse_port
@@ -131,7 +240,7 @@ class _Site(web.BaseSite):
         assert server is not None, "setup() stands before start()"  # noqa: S101 - tells mypy so
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Conversation(server, loop, self._header_seconds),
+            lambda: Conversation(server, loop, self._header_seconds, self._lane),
             self._host,
             self._port,
             backlog=self._backlog,
@@ -149,7 +258,9 @@ async def serve(
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=GRACE_SECONDS)
     await runner.setup()
     try:
-        await _Site(runner, host, port, reuse_port=reuse_port, header_seconds=header_seconds).start()
+        await _Site(
+            runner, host, port, lane=app.get(LANE), reuse_port=reuse_port, header_seconds=header_seconds
+        ).start()
     except BaseException:
         await runner.cleanup()
         raise

@@ -18,7 +18,7 @@ GIF = bytes.fromhex(
     "02 02 44 01 00 3b"
 )
 
-_HEADERS = {
+HEADERS = {
     **BASE_HEADERS,
     "Content-Type": "image/gif",
     "Pragma": "no-cache",
@@ -41,4 +41,4 @@ class Open:
         claim = self._keeper.claim(Purpose.OPEN, token_of(request, self.PATH))
         if claim is not None:
             await self._keeper.keep(EventType.OPENED, claim, request)
-        return web.Response(body=GIF, headers=_HEADERS)
+        return web.Response(body=GIF, headers=HEADERS)

@@ -24,6 +24,13 @@ class TrackerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     trusted_proxies: Annotated[
         tuple[str, ...], Meta(description="Networks whose X-Forwarded-For is believed; empty: nobody's.")
     ] = ()
+    page_template: Annotated[
+        str,
+        Meta(
+            description="File with an HTML page of your own, as a template of Jinja, for unsubscribing and for what "
+            "else people see; empty: a plain one."
+        ),
+    ] = ""
     append_wait: Annotated[
         float, Meta(gt=0, description="Seconds a hit may wait for the stream before the local journal takes it.")
     ] = 0.05

@@ -5,7 +5,6 @@ than everything else that a hit does. One refused entry never fails its neighbou
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from ledger.group import GroupCommit
 from ledger.stream import FIELD, GROUP, STREAM, connect
 from tracker.keep import BufferUnavailableError
 from tracker.packs import packs
+from tracker.pipe import Pipe
 
 SECONDS = Histogram(
     "outrider_stream_append_seconds",
@@ -69,9 +69,9 @@ class StreamBuffer:
         self._client = connect(redis_url)
         connect_one: Callable[[], AbstractConnection] = self._client.connection_pool.make_connection
         # Connections of their own: neither a drain nor a provider's thousands must stand in a visitor's way.
-        self._hits = _Pipe(connect_one())
-        self._notices = _Pipe(connect_one())
-        self._drain = _Pipe(connect_one())
+        self._hits = Pipe(connect_one())
+        self._notices = Pipe(connect_one())
+        self._drain = Pipe(connect_one())
         self._group: GroupCommit[_Waiting, bool] = GroupCommit(self._write, limit=_GROUP)
         self._notice_group: GroupCommit[_Pack, bool] = GroupCommit(self._write_notices, limit=_NOTICE_GROUP)
 
@@ -171,33 +171,6 @@ class StreamBuffer:
         left = iter(replies)
         refused = [[isinstance(reply, ResponseError) for _, reply in zip(pack.commands, left)] for pack in group]  # noqa: B905 - the packs share the replies
         return [not any(one) for one in refused]
-
-
-class _Pipe:
-    """One connection that takes many commands and then reads as many replies."""
-
-    def __init__(self, connection: AbstractConnection) -> None:
-        self._connection = connection
-
-    async def exchange(self, commands: Sequence[bytes]) -> list[Any]:
-        """Return one reply, or the `ResponseError` that it was, for each command.
-
-        An exception or a cancellation in between leaves no connection behind, so no reply can answer a later command.
-        """
-        connection = self._connection
-        if not connection.is_connected:
-            await connection.connect()  # type: ignore[no-untyped-call] # redis-py leaves it so
-        await connection.send_packed_command([b"".join(commands)], check_health=False)
-        replies: list[Any] = []
-        for _ in commands:
-            try:
-                replies.append(await connection.read_response(timeout=math.inf))
-            except ResponseError as refusal:
-                replies.append(refusal)
-        return replies
-
-    async def close(self) -> None:
-        await self._connection.disconnect()
 
 
 _HEAD = b"*5\r\n$4\r\nXADD\r\n$%d\r\n%s\r\n$1\r\n*\r\n$%d\r\n%s\r\n$" % (

@@ -14,6 +14,7 @@ from ledger.campaigns import CampaignRow
 from ledger.events import EventType
 from ledger.ids import MessageKey
 from ledger.reports import DeliveryStatus, EventFilter, ExportFilter, MessageFilter
+from ledger.sinks import standings
 from ledger.store import Ledger
 from ledger.upstreams import upstreams
 from ledger.windows import Window
@@ -68,6 +69,7 @@ class Api:
             web.get("/api/events", self.list_events),
             web.get("/api/export.csv", self.export),
             web.get("/api/upstreams", self.list_upstreams),
+            web.get("/api/sinks", self.list_sinks),
         ]
 
     async def list_campaigns(self, request: web.Request) -> web.Response:
@@ -184,6 +186,11 @@ class Api:
         """Answer `{"upstreams": […], "next": null}`: to which of them mail is offered, and why not."""
         Asked(request, ())
         return answer({"upstreams": await upstreams(self._ledger), "next": None})
+
+    async def list_sinks(self, request: web.Request) -> web.Response:
+        """Answer `{"sinks": […], "next": null}`: what each has yet to hear, and why it is held."""
+        Asked(request, ())
+        return answer({"sinks": await standings(self._ledger), "next": None})
 
     async def export(self, request: web.Request) -> web.StreamResponse:
         """Answer messages as CSV, streamed."""

@@ -1,4 +1,4 @@
-"""The courier's process: events into the ledger, and out to AMS."""
+"""The courier's process: events into the ledger, and out to AMS and the sinks beside it."""
 
 import asyncio
 import contextlib
@@ -9,11 +9,15 @@ import structlog
 from courier.consume import run_recorder
 from courier.deliver import run_deliverer
 from courier.sighting import Reader
+from courier.sinks import rules
+from courier.tellers import run_tellers
 from injector.tokens import Keyring
 from ledger.campaigns import fold_counts, reconcile
+from ledger.numbers import account, fold_numbers
 from ledger.processes import forget_the_past, my_turn
 from ledger.store import UNAVAILABLE, Ledger, open_ledger
 from sidecar.drift import note_drift
+from sidecar.gaps import note_gaps
 from sidecar.settings import CAPTURE_DIRECTORY
 from sidecar.wiring.presence import Context, alone, background, present
 from sidecar.wiring.retention import Retention
@@ -21,6 +25,7 @@ from sidecar.wiring.retention import Retention
 log = structlog.get_logger()
 
 _FOLD_SECONDS = 5.0
+_NUMBERS_SECONDS = 60.0
 _FORGET_SECONDS = 3600.0
 # Campaigns recounted in one turn.
 _RECONCILE_CAMPAIGNS = 1000
@@ -48,6 +53,7 @@ async def courier(context: Context) -> None:
         async with (
             background(
                 lambda: _fold(ledger, process),
+                lambda: _account(ledger, process),
                 lambda: _forget(ledger, process),
                 lambda: _reconcile(ledger, process, settings.courier.reconcile),
                 *([lambda: retention.run(process)] if retention.on else []),
@@ -64,10 +70,14 @@ async def courier(context: Context) -> None:
                     process=process,
                     stopping=context.stopping,
                     ready=missing,
+                    rules=rules(settings.sinks, settings.listmonk),
                 )
             )
             group.create_task(run_deliverer(ledger, settings.ams, process=process, stopping=context.stopping))
-            log.info("courier_running", ams=bool(settings.ams.url))
+            group.create_task(
+                run_tellers(ledger, settings.sinks, settings.listmonk, process=process, stopping=context.stopping)
+            )
+            log.info("courier_running", ams=bool(settings.ams.url), sinks=len(rules(settings.sinks, settings.listmonk)))
             context.ready()
             await context.stopping.wait()
             readiness.drain()
@@ -91,6 +101,17 @@ async def _reconcile(ledger: Ledger, process: int, seconds: float) -> None:
                 for campaign, recounts in (await reconcile(ledger, limit=_RECONCILE_CAMPAIGNS)).items():
                     if drift := note_drift(recounts):
                         log.error("counts_drifted", campaign=campaign, drift=drift)
+
+
+async def _account(ledger: Ledger, process: int) -> None:
+    """Account for the hits' numbers, for ever."""
+    missing = 0
+    while True:
+        with contextlib.suppress(*UNAVAILABLE):
+            if await my_turn(ledger, "numbers", process, 3 * _NUMBERS_SECONDS):
+                await fold_numbers(ledger)
+                missing = note_gaps(await account(ledger), missing)
+        await asyncio.sleep(_NUMBERS_SECONDS)
 
 
 async def _forget(ledger: Ledger, process: int) -> None:

@@ -104,6 +104,8 @@ class Retention:
         erased, more = await self._recipients.bite()
         if erased["ams_items"]:
             log.warning("ams_items_dropped", items=erased["ams_items"])
+        if erased["sink_items"]:
+            log.warning("sink_items_dropped", items=erased["sink_items"])
         if not more:
             self._recipients = None
         return erased["messages"], more

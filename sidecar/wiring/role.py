@@ -45,6 +45,11 @@ class Role:
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """The process as it runs now; another one after it died."""
+        return None if self._process is None else self._process.pid
+
     async def load(self) -> None:
         """Start the process: it loads its libraries, and waits for the settings."""
         self._process = await asyncio.create_subprocess_exec(

@@ -1,6 +1,7 @@
 """The tracker's process: hits and providers' events in. It needs Redis or its own disk, and nothing else."""
 
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import structlog
 
@@ -15,6 +16,7 @@ from tracker.documents import Documents
 from tracker.fetch import HttpsFetcher
 from tracker.listener import serve
 from tracker.once import Once
+from tracker.pages import OURS, Pages
 from tracker.shared_words import RedisWords
 from tracker.webhook import Webhooks, make_webhooks
 
@@ -35,6 +37,7 @@ async def tracker(context: Context) -> None:
             public_url=public_url(settings),
             health=buffer.health,
             routes=_webhooks(stack, settings, buffer).routes,
+            pages=_pages(settings.tracker.page_template),
         )
         readiness = await stack.enter_async_context(alone(context, settings.tracker.admin_listen))
         runner = await serve(app, listen.host, listen.port, reuse_port=True)
@@ -44,6 +47,11 @@ async def tracker(context: Context) -> None:
         await context.stopping.wait()
         readiness.drain()
         drain(app)
+
+
+def _pages(template: str) -> Pages:
+    """Return the pages of the file *template*, ours where none is named."""
+    return Pages(Path(template).read_text(encoding="utf-8")) if template else OURS
 
 
 def _webhooks(stack: AsyncExitStack, settings: Settings, buffer: SafeBuffer) -> Webhooks:

@@ -39,6 +39,11 @@ KEYS = {
         (["--set", "tracker.trusted_proxies=proxy"], {}, "tracker.trusted_proxies"),
         (["--set", "relay.listen_tls=127.0.0.1:4650"], {}, "relay.listen_tls is set, so"),
         (["--set", "relay.tls_cert=/nonexistent.pem"], {}, "relay.tls_cert"),
+        (
+            ["--set", "tracker.page_template=/dev/null"],
+            {},
+            "tracker.page_template: /dev/null: its page ask (en) has no form",
+        ),
         (["--set", "relay.users=/nonexistent"], {}, "relay.users: expected a readable file"),
         (["--set", "tracker.public_url=track.example.com"], {}, "tracker.public_url: expected scheme://host"),
         (["--set", "tracker.public_url=https://0.0.0.0"], {}, "tracker.public_url: nobody can be sent to"),

@@ -307,7 +307,7 @@ async def test_no_url_of_ours_holds_a_person_or_a_campaign(traces: Traces) -> No
     assert len(traces.tokens) == len(set(traces.urls))
     for url in traces.urls:
         inside = b"".join(_decoded(part) for token in _TOKEN.findall(url) for part in token.split(b"."))
-        for secret in (*PEOPLE, *NAMES, VERP, CAMPAIGN):
+        for secret in (*PEOPLE, *NAMES, VERP, CAMPAIGN, *traces.secrets.values()):
             assert found(secret, url) == []
             assert found(secret, inside) == []
         assert b"shop.example.com" not in url + inside

@@ -1,6 +1,7 @@
 """The call to AMS as the contract words it, and what each answer is worth, over real sockets."""
 
 import asyncio
+import hashlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -168,6 +169,30 @@ async def test_tls_is_verified(tmp_path: Path) -> None:
         assert reached == []
         assert await post(ams_settings(url=url, ca_file=str(ca_file))) == Accepted()
         assert len(reached) == 1
+
+
+async def test_a_fingerprint_is_believed_alone() -> None:
+    """AMS makes itself a certificate, with any name in it: the one that is named is taken, and no other sees a byte."""
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate = trustme.CA().issue_cert("ams.example.com")
+    certificate.configure_cert(trust)
+    reached: list[str] = []
+
+    async def accept(request: web.Request) -> web.Response:
+        call = await request.json()
+        reached.append(call["id"])
+        return web.json_response({"jsonrpc": "2.0", "result": "OK", "id": int(call["id"])})
+
+    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())).hexdigest()
+    shown = ":".join(digest[at : at + 2] for at in range(0, 64, 2)).upper()
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    async with serving(accept, trust) as url:
+        for other in ("00" * 32, shown[:-1] + ("0" if shown[-1] != "0" else "1")):
+            answer = await post(ams_settings(url=url, fingerprint=other))
+            assert answer == Unanswered(reason="TLS failed or the certificate is not trusted")
+        assert reached == []
+        assert await post(ams_settings(url=url, fingerprint=shown)) == Accepted()
+        assert await post(ams_settings(url=url, fingerprint=digest)) == Accepted()
 
 
 async def test_a_call_logs_neither_key_nor_address(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from courier.consume import run_recorder
 from courier.settings import CourierSettings
-from courier.stream import Entry, StreamUnavailableError, emptied, open_stream
+from courier.stream import Backlog, Entry, StreamUnavailableError, backlog, emptied, open_stream
 from ledger.events import encode_hit
 from ledger.store import Ledger, open_ledger
 from ledger.stream import FIELD, GROUP, STREAM, connect
@@ -162,6 +163,33 @@ async def test_it_is_emptied_once_all_of_it_is_recorded(redis_url: str, redis: R
         await stream.trim()
     with pytest.raises(StreamUnavailableError):
         await emptied("redis://127.0.0.1:1/0", patience=0.1)
+
+
+async def test_what_waits_and_for_how_long_is_told_from_outside(redis_url: str, redis: Redis) -> None:
+    """Before any courier, with what a reader holds, and with nothing; the same that a courier measures."""
+    assert await backlog(redis_url) == Backlog(hits=0, oldest_seconds=0.0)
+    long_ago = 1_000_000_000_000
+    await redis.xadd(STREAM, {FIELD: b"a"}, id=f"{long_ago}-0")
+    await redis.xadd(STREAM, {FIELD: b"b"})
+    assert (await backlog(redis_url)).hits == 2
+    async with open_stream(redis_url, "one", batch=1) as stream:
+        await stream.prepare()
+        first = await stream.read()
+        found = await backlog(redis_url)
+        assert found.hits == 2
+        assert found.oldest_seconds > 1e8
+        await stream.trim()
+        assert REGISTRY.get_sample_value("outrider_stream_oldest_age_seconds") == pytest.approx(
+            found.oldest_seconds, abs=9
+        )
+        await stream.acknowledge(first)
+        found = await backlog(redis_url)
+        assert found.hits == 1
+        assert found.oldest_seconds < 60
+        await stream.acknowledge(await stream.read())
+        assert await backlog(redis_url) == Backlog(hits=0, oldest_seconds=0.0)
+    with pytest.raises(StreamUnavailableError):
+        await backlog("redis://127.0.0.1:1/0")
 
 
 async def test_foreign_and_deleted_entries_stop_nobody(redis_url: str, redis: Redis) -> None:

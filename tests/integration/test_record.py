@@ -162,6 +162,18 @@ async def test_two_couriers_with_the_same_messages_end_alike(ledger: Ledger, loo
     assert len(await urls(look)) == 140
 
 
+async def test_e7_a_crowd_is_counted_to_the_last(ledger: Ledger, look: Connection) -> None:
+    """A thousand clicks on one link, two opens in one millisecond, four couriers at once: one flag, exact counts."""
+    campaign = await make_campaign(look)
+    (ann,) = await seed(look, campaign, "ann@example.net")
+    hits = [hit(ann, CLICKED, at_ms=NOON_MS + number * 100_000) for number in range(1000)] + [hit(ann), hit(ann)]
+    couriers = [Recorder(ledger, READER, ams=ams_settings()) for _ in range(4)]
+    await asyncio.gather(*(one.record(entries(hits[at::4])) for at, one in enumerate(couriers)))
+    assert await counts(look, campaign) == {"opens": 2, "unique_opens": 1, "clicks": 1000, "unique_clicks": 1}
+    row = await row_of(look, ann)
+    assert (row["opens"], row["clicks"]) == (2, 1000)
+
+
 async def test_an_unknown_key_is_parked_and_matched_later(recorder: Recorder, look: Connection) -> None:
     """A hit that overtakes its correlation waits for it, once, and then counts as if it had come after."""
     campaign = await make_campaign(look)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from courier.settings import AmsSettings
-from ledger import ids, processes
+from ledger import ids, outbox, processes
 from ledger.campaigns import fold_counts
 from ledger.store import open_ledger
 from ledger.upstreams import UpstreamState, note_upstreams
@@ -67,8 +68,8 @@ class TestStatus:
 
     async def test_an_empty_ledger(self, operator: Operator) -> None:
         assert await operator.types("status") == (
-            "running: nothing\nqueue: 0 waiting\nAMS: 0 pending, 0 parked\nunmatched events: 0\n"
-            "tracking: no messages yet\n"
+            "running: nothing\nqueue: 0 waiting\nstream: 0 waiting\nhits: 0 recorded, 0 missing\n"
+            "AMS: 0 pending, 0 parked\nunmatched events: 0\ntracking: no messages yet\ntrouble: none\n"
         )
         assert (await operator.reads("status"))["campaigns"] == []
 
@@ -85,7 +86,8 @@ class TestStatus:
             await processes.leave(ledger, await processes.register(ledger, "courier"))
         text = await operator.types("status")
         assert "running: relay 1\nqueue: 2 waiting, the oldest for " in text
-        assert "AMS: 1 pending, 0 parked\nunmatched events: 1\n" in text
+        assert re.search(r"\nAMS: 1 pending, the oldest for \d+ s, 0 parked\nunmatched events: 1\n", text)
+        assert "trouble: no courier runs: hits are not recorded, and AMS hears nothing\n" in text
         assert "tracking: 75.0 % injected, 25.0 % untouched (dkim_signed) of the newest 4\n" in text
         table = without_space(text)[-2:]
         head = "campaign source state accepted queued sent failed opened clicked bounced unsub done"
@@ -95,6 +97,9 @@ class TestStatus:
         assert whole["queued"] == 2
         assert whole["unmatched"] == [{"source": "tracker", "reason": "unknown_key", "events": 1}]
         assert {"injected": False, "reason": "dkim_signed", "messages": 1} in whole["tracking"]
+        assert whole["hits"] == {"recorded": 0, "lost": 0, "missing": 0}
+        assert whole["stream"] == {"hits": 0, "oldest_seconds": 0.0}
+        assert whole["troubles"][-1] == "no courier runs: hits are not recorded, and AMS hears nothing"
 
     async def test_upstreams(self, operator: Operator, database_url: str) -> None:
         one, two = "one.example.com:587", "two.example.com:587"
@@ -128,6 +133,20 @@ class TestStatus:
         cells = {line[0]: line[1:] for line in without_space(await operator.types("status", "42", "--source", "news"))}
         assert cells["accepted"] == ["3"]
         assert cells["ams"] == ["parked", "0"]
+        assert shown["ams_shown"] is None
+
+    async def test_what_ams_shows_of_a_campaign(self, operator: Operator, rows: Rows, database_url: str) -> None:
+        await rows.campaign("42")
+        async with open_ledger(database_url) as ledger, ledger.session() as session:
+            await session._connection.execute("UPDATE campaign SET ams_mailing = 42")
+            await outbox.note_shown(ledger, {42: (118, 12), 7: (1, 1)})
+        assert (
+            (await operator.types("status", "42"))
+            .splitlines()[-1]
+            .startswith("AMS shows: 118 opened, 12 clicked, as of ")
+        )
+        told = (await operator.reads("status", "42"))["ams_shown"]
+        assert (told["opened"], told["clicks"]) == (118, 12)
 
 
 class TestMessages:
@@ -222,7 +241,22 @@ class TestSyncCounts:
 
 
 class TestUnmatched:
-    """Parked events are listed with their reason."""
+    """Parked events are listed with their reason, and so is what AMS refused."""
+
+    async def test_what_ams_refused(self, operator: Operator, rows: Rows) -> None:
+        assert await operator.types("unmatched", "--ams") == "AMS refused nothing\n"
+        campaign = await rows.campaign("42")
+        ann = await rows.message("ann@example.net", campaign=campaign)
+        for reason in ("-32603: Invalid email <address>", None, "-32603: Closed"):
+            await rows.outbox(ann, campaign, reason=reason)
+        listed = await operator.reads("unmatched", "--ams", "--limit", "1")
+        assert [(one["mailing"], one["key"], one["reason"]) for one in listed["parked"]] == [
+            (42, ann.key, "-32603: Closed")
+        ]
+        text = await operator.types("unmatched", "--ams")
+        assert "Invalid email <address>" in text
+        assert text.count("open_trace") == 2
+        assert "ann@example.net" not in text
 
     async def test_newest_first_with_counts(self, operator: Operator, rows: Rows) -> None:
         assert await operator.types("unmatched") == "every event has its message\n"

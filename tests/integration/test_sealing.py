@@ -339,7 +339,7 @@ class TestOlderRows:
         row = await Rows(pool).message(ANN)
         async with open_ledger(database_url, sealer=Sealer([NEW])) as ledger:
             exchanged = await ledger.fetch(
-                "exchange_addresses", [row.id], [b"news@example.com"], [b"x"], [BEN.encode()], [b"y"]
+                "exchange_addresses", [row.id], [b"news@example.com"], [b"x"], [BEN.encode()], [b"y"], [None], [None]
             )
             assert exchanged == []
             assert await ledger.fetch("exchange_replies", [row.id], ["250 another"], ["x"]) == []

@@ -10,13 +10,16 @@ from pathlib import Path
 import aiosmtplib
 import pytest
 
+from courier.record import Recorder
 from ledger import campaigns, engagements, suppressions
 from ledger.engagements import Suppressed
+from ledger.events import EventType
 from ledger.ids import recipient_index
 from ledger.mail import MailLedger
 from ledger.suppressions import EVERY_SOURCE, Entry
 from relay.settings import RelaySettings
 from tests.commands import command
+from tests.mailings import READER, ams_settings, connected, counts, entries, hit, make_campaign, seed
 from tests.relaying import IDENTITY, Relay, relaying, submission
 from tests.running import outrider, short_directory
 from tests.sink import Sink
@@ -118,6 +121,28 @@ class TestBinding:
         assert not await relay.mail.is_suppressed("default", index)
         await unsubscribed(datetime.now(UTC) + timedelta(minutes=1))
         assert await relay.mail.is_suppressed("default", index)
+
+    async def test_a_resubscribe_is_recorded_and_erases_nothing(self, relay: Relay, database_url: str) -> None:
+        """Who left and was let back in: both stand among the message's events, however often."""
+        async with connected(database_url) as look:
+            campaign = await make_campaign(look)
+            (ann,) = await seed(look, campaign, "ann@example.net")
+            index = await look.fetchval("SELECT recipient_index FROM message")
+            recorder = Recorder(relay.ledger, READER, ams=ams_settings(url=""))
+            for times in (1, 2):
+                leaving = int(datetime.now(UTC).timestamp() * 1000) + times
+                await recorder.record(entries([hit(ann, EventType.UNSUBSCRIBED, at_ms=leaving)]))
+                assert await relay.mail.is_suppressed("default", index)
+                assert await suppressions.lift(relay.ledger, [index]) == 1
+                assert await suppressions.lift(relay.ledger, [index]) == 0
+            rows = await look.fetch(
+                "SELECT type, source FROM event WHERE message = $1 ORDER BY recorded_at, id", ann.id
+            )
+            assert [tuple(row) for row in rows] == [("unsubscribed", "tracker"), ("subscribed", "operator")] * 2
+            row = await look.fetchrow("SELECT unsubscribed_at, opens FROM engagement WHERE message = $1", ann.id)
+            assert row is not None
+            assert row["unsubscribed_at"] is not None
+            assert await counts(look, campaign) == {"unsubscribes": 1}
 
 
 class TestCommands:

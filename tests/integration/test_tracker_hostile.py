@@ -60,6 +60,7 @@ BAD_TOKENS: dict[str, Callable[[str], str]] = {
     "a bracket behind": lambda t: t + ")",
     "an encoded equals sign behind": lambda t: t + "%3D",
     "an entity behind": lambda t: t + "&amp;",
+    "what SafeLinks puts behind": lambda t: t + "&data=05%7C02%7Cann%40example.net%7C0&sdata=Zm9v%3D&reserved=0",
     "a slash behind": lambda t: t + "/",
     "an encoded slash behind": lambda t: t + "%2F",
     "a segment before": lambda t: "x/" + t,

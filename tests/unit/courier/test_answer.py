@@ -2,7 +2,7 @@
 
 import pytest
 
-from courier.answer import Accepted, Refused, Unanswered, alike, read_answer, worded
+from courier.answer import Accepted, Refused, Unanswered, alike, read_answer, read_progress, worded
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,26 @@ def test_alike_looks_past_numbers() -> None:
     assert not alike("-32603: Invalid item", "-32602: Invalid item")
     assert not alike("-32603: Invalid item", "-32603: No such mailing")
     assert not alike(None, "-32603: Invalid item")
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b'{"result":[{"id":42,"progressInfo":{"total":9,"opened":3,"clicks":1}}],"id":1}', {42: (3, 1)}),
+        (
+            b'{"result":[{"id":7},{"id":8,"progressInfo":null},{"id":11,"progressInfo":{"opened":0,"clicks":0}},null,5]}',
+            {11: (0, 0)},
+        ),
+        (b'{"result":[{"id":1,"progressInfo":{"opened":9223372036854775808,"clicks":1}}]}', {}),
+        (b'{"result":[{"id":9,"progressInfo":{"opened":"3","clicks":1}}]}', {}),
+        (b'{"result":[{"id":10,"progressInfo":{"opened":-1,"clicks":1}}]}', {}),
+        (b'{"result":"OK"}', {}),
+        (b'{"error":{}}', {}),
+        (b"[]", {}),
+        (b"<html>", {}),
+        (b"\xff", {}),
+    ],
+)
+def test_progress_is_read_where_it_is(body: bytes, shown: dict[int, tuple[int, int]]) -> None:
+    """A mailing without it, or of another shape, costs its neighbours nothing."""
+    assert read_progress(body) == shown

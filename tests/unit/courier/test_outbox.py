@@ -46,7 +46,7 @@ class Endpoint:
         self.probes = 0
         self.delivered: list[int] = []
 
-    def play(self, batch: Sequence[Item], standing: Standing) -> Ending:
+    def play(self, batch: Sequence[Item], standing: Standing) -> Ending[Item]:
         plan = turn(batch, standing, secret="")
         try:
             step = next(plan)
@@ -61,7 +61,7 @@ class Endpoint:
                         self.delivered += [item.id for item in step]
                 step = plan.send(answer)
         except StopIteration as stop:
-            ending: Ending = stop.value
+            ending: Ending[Item] = stop.value
             return ending
 
 

@@ -48,6 +48,23 @@ def test_our_message_id_is_the_key_and_an_alias() -> None:
 
 
 @pytest.mark.parametrize(
+    "spelt",
+    [
+        f"<{SPELT}@shop.example.com>",
+        f"{SPELT}@SHOP.example.com",
+        f"%3C{SPELT}%40shop.example.com%3E",
+        f" {SPELT}@shop.example.com ",
+    ],
+)
+def test_e3_one_id_in_every_spelling_is_one(spelt: str) -> None:
+    """In brackets, bare, as it stood in a URL, with a host in capitals; a local part stays as it is."""
+    assert lookups((Step.MESSAGE_ID, spelt)) == lookups((Step.MESSAGE_ID, f"<{SPELT}@shop.example.com>"))
+    (kept,) = lookups((Step.MESSAGE_ID, "News%40.1@mailer.example.com"))
+    assert kept.named == digest("message-id", "", "News%40.1@mailer.example.com")
+    assert lookups((Step.MESSAGE_ID, "news%40.1@mailer.example.com")) != (kept,)
+
+
+@pytest.mark.parametrize(
     "spelt", [SPELT.upper(), SPELT[:-1], SPELT + "a", SPELT + ".", SPELT + ".x", "", "a" * 26 + "@"]
 )
 def test_what_is_no_key_is_no_token(spelt: str) -> None:

@@ -1,5 +1,7 @@
 """Ids are pure: equal input, equal id, one spelling."""
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,8 +57,9 @@ def test_recipients_that_normalise_to_one_are_one() -> None:
 
 @given(st.binary(min_size=16, max_size=16))
 def test_a_key_has_one_spelling(raw: bytes) -> None:
-    """Text and bytes are each other's."""
+    """Text and bytes are each other's, as the library spells base32."""
     text = ids.key_text(raw)
+    assert text == base64.b32encode(raw).decode().rstrip("=").lower()
     assert len(text) == ids.KEY_CHARS
     assert ids.key_bytes(text) == raw
 
@@ -110,3 +113,12 @@ def test_normalising_an_address_never_raises_and_is_stable(address: str) -> None
 def test_aliases_are_scoped() -> None:
     """A short queue id recurs between upstreams; kind and scope keep them apart."""
     assert len({ids.alias_digest(*parts) for parts in [("a", "b", "c"), ("a", "bc", ""), ("ab", "", "c")]}) == 3
+
+
+def test_an_imported_event_is_the_same_for_ever() -> None:
+    """An import may be repeated after years; each detail counts, and none runs into the next."""
+    key = ids.MessageKey(_key(origin=ids.ORIGIN_OF_IMPORT))
+    told = ids.imported_event(key, "emailoctopus", "opened", "1714521600000", "")
+    assert told.hex() == "380632e490c4d7648dd90c2fdd47dc5d"
+    assert told != ids.imported_event(key, "emailoctopus", "opened", "171452160000", "0")
+    assert told != ids.imported_event(ids.MessageKey(_key()), "emailoctopus", "opened", "1714521600000", "")

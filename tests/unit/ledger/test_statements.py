@@ -1,5 +1,6 @@
 """Every statement has a name, a purpose, and is used."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,12 @@ def test_no_statement_is_dead() -> None:
         for path in (ROOT / folder).rglob("*.py")
     )
     assert [name for name in statements() if f'"{name}"' not in code] == []
+
+
+def test_no_statement_changes_its_session() -> None:
+    """A connection goes back to the pool as it is: what outlives a transaction would meet whoever takes it next."""
+    lasting = re.compile(
+        r"\A(?:SET(?! LOCAL)|LISTEN|DECLARE|PREPARE|CREATE|LOAD)\b|\bpg_(?:try_)?advisory_lock|\bset_config\(",
+        re.IGNORECASE,
+    )
+    assert [name for name, statement in statements().items() if lasting.search(statement)] == []

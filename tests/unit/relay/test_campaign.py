@@ -2,7 +2,8 @@
 
 import pytest
 
-from relay.campaign import Campaign, campaign_of
+import injector
+from relay.campaign import Campaign, campaign_of, subscriber_of
 
 NAMES = ("X-Id-Mail", "X-Listmonk-Campaign")
 
@@ -66,3 +67,40 @@ def test_only_its_own_headers_make_it_ams() -> None:
 def test_an_ams_mailing_is_a_positive_integer(value: str) -> None:
     """What AMS cannot take as a mailing stays a campaign of ours."""
     assert _campaign(X_Id_Mail=[value]).ams_mailing is None
+
+
+LISTMONK, SUBSCRIBER = "1f3cbf60-30a5-4b53-9c8f-4c4e9b6a1b2c", "00010203-0405-0607-0809-0A0B0C0D0E0F"
+
+
+@pytest.mark.parametrize(
+    ("extra", "campaign"),
+    [
+        (f"X-Listmonk-Campaign: {LISTMONK}\r\n", "42"),
+        ("X-Listmonk-Campaign: 42\r\n", "42"),
+        ("X-Listmonk-Campaign: 42\r\n", LISTMONK),
+        ("", LISTMONK),
+        (f"X-Listmonk-Campaign: {LISTMONK}\r\nX-Listmonk-Campaign: {LISTMONK}\r\n", LISTMONK),
+        (f"X-Listmonk-Campaign: {LISTMONK}\r\nX-Listmonk-Subscriber: {LISTMONK}\r\n", LISTMONK),
+        (f"X-Listmonk-Campaign: {LISTMONK}\r\n", None),
+    ],
+)
+def test_only_listmonks_own_mail_has_a_subscriber(extra: str, campaign: str | None) -> None:
+    """One campaign that is listmonk's, and one subscriber."""
+    header = f"X-Listmonk-Subscriber: {SUBSCRIBER}\r\n{extra}\r\n"
+    assert subscriber_of(injector.parse(header.encode()).headers, Campaign(id=campaign)) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (SUBSCRIBER, bytes(range(16))),
+        (f"  {SUBSCRIBER}  ", bytes(range(16))),
+        ("{{ .Subscriber.UUID }}", None),
+        ("", None),
+        (f"{{{SUBSCRIBER}}}", None),
+    ],
+)
+def test_a_subscriber_is_a_uuid_and_nothing_else(said: str, found: bytes | None) -> None:
+    """What a template left behind is none."""
+    header = f"X-Listmonk-Subscriber: {said}\r\nx-listmonk-campaign: {LISTMONK}\r\n\r\n"
+    assert subscriber_of(injector.parse(header.encode()).headers, Campaign(id=LISTMONK)) == found

@@ -155,6 +155,15 @@ class TestContradictions:
         assert problem.startswith("OUTRIDER_AMS__HEADERS: none of them is among OUTRIDER_RELAY__CAMPAIGN_HEADERS")
         assert loaded({**environment, "OUTRIDER_AMS__HEADERS": "x-mine"})
 
+    def test_ams_is_believed_by_a_whole_fingerprint_or_by_a_certificate(self) -> None:
+        ams = {"OUTRIDER_AMS__URL": "https://ams.example.com/rpc"}
+        for wrong in ("AB:CD", "g" * 64, "a" * 40, "a" * 65, "a" * 64 + ":"):
+            (problem,) = problems({**ams, "OUTRIDER_AMS__FINGERPRINT": wrong})
+            assert problem.startswith("OUTRIDER_AMS__FINGERPRINT: expected a SHA-256")
+        assert loaded({**ams, "OUTRIDER_AMS__FINGERPRINT": ":".join(["AB"] * 32)})
+        both = problems({**ams, "OUTRIDER_AMS__FINGERPRINT": "ab" * 32, "OUTRIDER_AMS__CA_FILE": "/nonexistent"})
+        assert any(problem.startswith("OUTRIDER_AMS__FINGERPRINT and OUTRIDER_AMS__CA_FILE") for problem in both)
+
 
 class TestUpstream:
     """Where mail goes."""

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from courier.settings import SinkSettings
 from relay.settings import RelaySettings
-from sidecar.catalogue import by_path, catalogue
+from sidecar.catalogue import by_path, catalogue, families
+from sidecar.effective import effective
 from sidecar.loading import CommandLine, Loaded, load
 from sidecar.settings import (
     InjectSettings,
@@ -24,6 +26,13 @@ from sidecar.settings import (
 )
 
 KEYS = {"OUTRIDER_KEYS__SIGNING": "newest,older", "OUTRIDER_KEYS__IDENTITY": "for ever"}
+
+
+CRM = {
+    "OUTRIDER_SINKS__CRM__URL": "https://crm.example.com/hooks?from=outrider",
+    "OUTRIDER_SINKS__CRM__SECRET": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+    "OUTRIDER_SINKS__CRM__EVENTS": "bounced, opened",
+}
 
 
 def loaded(
@@ -321,13 +330,16 @@ class TestTree:
     """The tree itself."""
 
     def test_every_setting_is_described(self) -> None:
-        assert [setting.path for setting in catalogue() if not setting.meta.description] == []
+        every = [*catalogue(), *families()["sinks"].settings]
+        assert [setting.path for setting in every if not setting.meta.description] == []
 
     def test_secrets_are_known_as_such(self) -> None:
         secret = {path for path, setting in by_path().items() if setting.is_secret}
         providers = ["azure", "brevo", "mailgun", "mailjet", "postal", "postmark", "resend", "sendgrid", "sparkpost"]
         webhooks = {f"webhooks.{name}_secret" for name in providers}
-        assert secret == {"keys.signing", "keys.identity", "keys.addresses", "ams.api_key", "console.token", *webhooks}
+        keys = {"keys.signing", "keys.identity", "keys.addresses"}
+        assert secret == {*keys, "ams.api_key", "listmonk.token", "console.token", *webhooks}
+        assert [one.path for one in families()["sinks"].settings if one.is_secret] == ["sinks.NAME.secret"]
 
     def test_a_tree_in_a_traceback_shows_no_secret(self) -> None:
         settings = loaded({**KEYS, "OUTRIDER_CONSOLE__TOKEN": "hunter2"}).settings
@@ -340,6 +352,84 @@ class TestTree:
 
     def test_it_survives_a_pipe(self) -> None:
         """The fleet hands its settings to its processes as JSON."""
-        settings = loaded(KEYS).settings
+        settings = loaded({**KEYS, **CRM}).settings
+        assert settings.sinks["crm"].events == ("bounced", "opened")
         line = msgspec.json.encode(settings, enc_hook=str)
         assert msgspec.json.decode(line, type=Settings, dec_hook=lambda kind, value: kind(value)) == settings
+
+
+class TestFamilies:
+    """Sections of which there may be any number, each under a name of the operator's."""
+
+    def test_every_layer_reaches_a_section_by_its_name(self, tmp_path: Path) -> None:
+        toml = '[sinks.crm]\ncampaigns = ["spring-*"]\nmax_batch = 7\ntimeout = 3\n[sinks.other_one]\n'
+        toml += f'url = "http://127.0.0.1:9/"\nsecret = "{CRM["OUTRIDER_SINKS__CRM__SECRET"]}"\n'
+        found = loaded(
+            {**CRM, "OUTRIDER_SINKS__CRM__MAX_BATCH": "8"}, "sinks.crm.timeout=4", toml=toml, directory=tmp_path
+        )
+        assert set(found.settings.sinks) == {"crm", "other_one"}
+        crm = found.settings.sinks["crm"]
+        assert (crm.campaigns, crm.max_batch, crm.timeout) == (("spring-*",), 8, 4.0)
+        assert found.spelt["sinks.crm.timeout"] == "--set sinks.crm.timeout"
+        assert found.spelt["sinks.crm.max_batch"] == "OUTRIDER_SINKS__CRM__MAX_BATCH"
+        assert found.settings.sinks["other_one"].max_batch == SinkSettings().max_batch
+
+    def test_the_effective_settings_show_them_without_their_secrets(self) -> None:
+        shown = effective(loaded(CRM))
+        assert "[sinks.crm]\n" in shown
+        assert 'events = ["bounced", "opened"]  # OUTRIDER_SINKS__CRM__EVENTS' in shown
+        assert 'secret = ["[secret]"]' in shown
+        assert "whsec_" not in shown
+
+    @pytest.mark.parametrize(
+        ("changed", "line"),
+        [
+            ({"URL": "ftp://crm.example.com"}, "OUTRIDER_SINKS__CRM__URL: expected http:// or https://"),
+            ({"URL": ""}, "OUTRIDER_SINKS__CRM__URL: expected http:// or https://"),
+            ({"SECRET": ""}, "OUTRIDER_SINKS__CRM__SECRET: must be set"),
+            (
+                {"SECRET": "whsec_c2hvcnQ="},
+                "OUTRIDER_SINKS__CRM__SECRET: expected whsec_ and base64 of 24 to 64 octets",
+            ),
+            ({"SECRET": "whsec_§"}, "OUTRIDER_SINKS__CRM__SECRET: expected whsec_ and base64 of 24 to 64 octets"),
+            ({"EVENTS": "opened, bouncd"}, "OUTRIDER_SINKS__CRM__EVENTS: 1 of them no type of event: expected some of"),
+            ({"EVENT": "opened"}, "OUTRIDER_SINKS__CRM__EVENT: no such setting; did you mean"),
+            ({"MAX_BATCH": "0"}, "OUTRIDER_SINKS__CRM__MAX_BATCH: expected an integer of at least 1"),
+            ({"CA_FILE": "/nowhere/ca.pem"}, "OUTRIDER_SINKS__CRM__CA_FILE: expected a readable file"),
+        ],
+    )
+    def test_what_cannot_be_meant_is_named(self, changed: dict[str, str], line: str) -> None:
+        given = CRM | {f"OUTRIDER_SINKS__CRM__{key}": value for key, value in changed.items()}
+        (found,) = problems(given)
+        assert found.startswith(line)
+        assert "MDEyMzQ1Njc4OTAx" not in found
+
+    @pytest.mark.parametrize(
+        ("toml", "line"),
+        [
+            ("[sinks]\nurl = 'http://x/'\n", "sinks in {}: expected sections, [sinks.NAME]"),
+            ("[sinks.Crm]\nurl = 'http://x/'\n", "sinks.Crm in {}: expected a name of small letters"),
+            ("[sinks.a__b]\nurl = 'http://x/'\n", "sinks.a__b in {}: expected a name of small letters"),
+            ("[sinks.crm]\nurll = 'http://x/'\n", "sinks.crm.urll in {}: no such setting"),
+            ("[sink.crm]\nurl = 'http://x/'\n", "sink in {}: no such section; did you mean sinks?"),
+        ],
+    )
+    def test_a_file_that_spells_them_wrong(self, tmp_path: Path, toml: str, line: str) -> None:
+        with pytest.raises(SettingsError) as refused:
+            loaded(toml=toml, directory=tmp_path)
+        assert refused.value.problems[0].startswith(line.format(tmp_path / "outrider.toml"))
+
+    @pytest.mark.parametrize("name", ["AMS", "LISTMONK"])
+    def test_a_name_that_means_something_else(self, name: str) -> None:
+        given = {variable.replace("CRM", name): value for variable, value in CRM.items()}
+        assert "means something else" in problems(given)[0]
+
+    def test_listmonk_is_complete_or_off(self) -> None:
+        assert problems({"OUTRIDER_LISTMONK__URL": "listmonk.example.com"}) == (
+            "OUTRIDER_LISTMONK__URL: expected http:// or https:// and listmonk's host, such as https://listmonk.example.com",
+            "OUTRIDER_LISTMONK__USER: must be set, because listmonk takes bounces from an API user alone",
+            "OUTRIDER_LISTMONK__TOKEN: must be set, because listmonk takes bounces from an API user alone",
+        )
+        whole = {"URL": "http://127.0.0.1:9000", "USER": "outrider", "TOKEN": "t"}
+        given = {f"OUTRIDER_LISTMONK__{key}": value for key, value in whole.items()}
+        assert loaded(given).settings.listmonk.user == "outrider"

@@ -2,6 +2,7 @@
 
 import re
 import string
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker import pages
-from tracker.pages import Page, language
+from tracker.pages import OURS, Page, Pages, TemplateError, language
 
 LANGUAGES = ("en", "ru", "de")
 
@@ -46,7 +47,7 @@ def test_any_header_has_an_answer(accept: str) -> None:
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_every_page_is_there_and_can_be_used_by_everybody(name: str, which: Page) -> None:
     """A language, a title, one heading, a viewport; no script, no handler, nothing loaded, no field left open."""
-    page = pages._PAGES[name, which].decode()
+    page = OURS.texts[name, which]
     assert page.startswith("<!doctype html>")
     for once in (f'<html lang="{name}">', "<title>", "<h1>", "<main>", '<meta name="viewport"'):
         assert page.count(once) == 1
@@ -62,3 +63,45 @@ def test_every_language_says_everything() -> None:
     for words in pages._WORDS.values():
         assert set(words) == set(Page)
         assert len({msgspec.json.encode(said) for said in words.values()}) == len(Page)
+
+
+OWN = """<html lang="{{ language }}"><style>h1{color:#123456}</style><img src="https://shop.example.com/logo.png">
+<h1>Shop: {{ words.title }}</h1>
+{% if page == "ask" %}<form method="post">
+<button name="{{ field }}" value="{{ value }}">{{ words.button }}</button></form>
+{% else %}{{ words.text }}{% endif %}"""
+
+
+def test_an_operators_template_makes_every_page() -> None:
+    """In each language, with our words or with others."""
+    own = Pages(OWN)
+    assert set(own.texts) == set(OURS.texts)
+    assert "<h1>Shop: Abmelden</h1>" in own.texts["de", Page.ASK]
+    assert own.texts["en", Page.FAILED].count("<form") == 0
+
+
+def test_the_template_of_the_manual_serves() -> None:
+    """What an operator copies out of docs/howto.md."""
+    manual = (Path(__file__).parents[3] / "docs" / "howto.md").read_text(encoding="utf-8")
+    (template,) = re.findall(r"```html\n(.*?)```", manual, re.DOTALL)
+    assert "Abmelden" in Pages(template).texts["de", Page.ASK]
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("", "no form by which to unsubscribe"),
+        ("<h1>{{ words.title }}</h1>", "no form by which to unsubscribe"),
+        (OWN.replace('method="post"', ""), "no form by which to unsubscribe"),
+        (OWN.replace("{{ value }}", "no"), "no form by which to unsubscribe"),
+        (OWN + "{% if %}", "expected a template of Jinja"),
+        (OWN + "{{ recipient }}", "'recipient' is undefined"),
+        (OWN + "{{ 1 / 0 }}", "expected a template that renders: ZeroDivisionError"),
+        (OWN + "{{ words.title + 1 }}", "expected a template that renders: TypeError"),
+        (OWN + "{% include '/etc/passwd' %}", "expected a template that renders: TypeError"),
+    ],
+)
+def test_a_template_with_which_nobody_could_unsubscribe_is_refused(template: str, why: str) -> None:
+    """It is said at the start, and not by a person who could not leave."""
+    with pytest.raises(TemplateError, match=why):
+        Pages(template)
