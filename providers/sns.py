@@ -12,16 +12,19 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.x509 import Certificate, load_pem_x509_certificate
 
 from providers.fields import decoded
 from providers.webhook import DeniedError, MalformedError
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 
 class Kind(StrEnum):
@@ -124,11 +127,14 @@ def _public_key(pem: bytes, now: float) -> rsa.RSAPublicKey:
 
 # SNS signs with one for years, and to read it takes longer than to verify.
 @lru_cache(maxsize=8)
-def _certificate(pem: bytes) -> tuple[Certificate, object]:
+def _certificate(pem: bytes) -> "tuple[Certificate, object]":
+    # A quarter of what all providers take to load, and a relay or a command reads no certificate.
+    from cryptography.x509 import load_pem_x509_certificate
+
     certificate = load_pem_x509_certificate(pem)
     return certificate, certificate.public_key()
 
 
-def _is_valid(certificate: Certificate, now: float) -> bool:
+def _is_valid(certificate: "Certificate", now: float) -> bool:
     at = datetime.fromtimestamp(now, UTC)
     return certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc

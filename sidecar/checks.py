@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from difflib import unified_diff
 from pathlib import Path
 
@@ -20,6 +21,7 @@ _TEST_SWITCHES = "OUTRIDER_TEST_"
 _SOAK_SWITCH = "OUTRIDER_TEST_SOAK"
 # One more than the cores of a small machine: half of the time a test waits for a socket or a server.
 _WORKERS = "3"
+_COLLECT = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0"]
 
 
 def run_checks(arguments: Sequence[str], *, root: Path = LAUNCHER_DIRECTORY) -> int:
@@ -31,14 +33,17 @@ def run_checks(arguments: Sequence[str], *, root: Path = LAUNCHER_DIRECTORY) -> 
         return _tests(root, ["-m", "soak", *arguments[1:]], _environment() | {_SOAK_SWITCH: "1"})
     if arguments:
         return _tests(root, list(arguments), _environment())
-    failed = [name for name, command in _commands(root).items() if not _holds(name, command, root)]
+    environment = _environment()
+    with ThreadPoolExecutor() as side_by_side:
+        # Beside the checks the tests are read once: each worker finds them compiled.
+        side_by_side.submit(_run, _COLLECT, root, environment)
+        held = {name: side_by_side.submit(_holds, name, command, root) for name, command in _commands(root).items()}
+    failed = [name for name, holds in held.items() if not holds.result()]
     if not _page_is_current(root):
         failed.append(SETTINGS_PAGE)
     if failed:
         _say(f"failed: {', '.join(failed)}")
-    code = _tests(
-        root, ["-n", _WORKERS, "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not soak"], _environment()
-    )
+    code = _tests(root, ["-n", _WORKERS, "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not soak"], environment)
     return code or int(bool(failed))
 
 
@@ -54,9 +59,15 @@ def _commands(root: Path) -> dict[str, list[str]]:
     }
 
 
-def _holds(name: str, command: Sequence[str], root: Path) -> bool:
+def _run(
+    command: Sequence[str], root: Path, environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     # A fixed command of ours, never anybody's input.
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603 - see above
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - see above
+
+
+def _holds(name: str, command: Sequence[str], root: Path) -> bool:
+    done = _run(command, root)
     if done.returncode == 0:
         _say(f"{name}: ok")
         return True
@@ -101,11 +112,15 @@ def _tests(root: Path, arguments: Sequence[str], environment: Mapping[str, str])
 
 def _environment() -> dict[str, str]:
     """Return this environment without an operator's settings: the tests bring servers and settings of their own."""
-    return {
+    environment = {
         name: value
         for name, value in os.environ.items()
         if name not in BARE_NAMES and (not name.startswith(PREFIX) or name.startswith(_TEST_SWITCHES))
     }
+    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
+        # Where the tree shall stay clean, what each worker and each process would compile anew is kept aside.
+        environment["PYTHONPYCACHEPREFIX"] = str(Path(sys.prefix) / "bytecode")
+    return environment
 
 
 def _say(text: str) -> None:

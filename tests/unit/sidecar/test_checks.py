@@ -128,3 +128,10 @@ class TestPytest:
         given = {"DATABASE_URL": "x", "OUTRIDER_RELAY__LISTEN": "x", "OUTRIDER_TEST_REDIS_URL": "x"}
         code, shown = checked(project, "-q", environment=given)
         assert code == 0, shown
+
+    def test_what_is_compiled_is_kept_beside_a_tree_that_shall_stay_clean(self, project: Path) -> None:
+        (project / "tests" / "test_part.py").write_text(
+            "import sys\n\ndef test_it():\n    assert sys.pycache_prefix and not sys.dont_write_bytecode\n"
+        )
+        code, shown = checked(project, "-q", environment={"PYTHONDONTWRITEBYTECODE": "1"})
+        assert code == 0, shown
