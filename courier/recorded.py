@@ -20,6 +20,9 @@ MATCHED = prometheus_client.Counter(
 REVISED = prometheus_client.Counter(
     "outrider_revised_events", "Events told as a person's and then found to be of a burst, by what happened.", ["type"]
 )
+NOT_AMS = prometheus_client.Counter(
+    "outrider_not_ams_events", "Events recorded of mail that AMS does not know: it hears nothing of them."
+)
 PARKED = prometheus_client.Counter(
     "outrider_parked_events", "Events parked, by who told them and the reason.", ["source", "reason"]
 )
@@ -48,3 +51,4 @@ def count(outcome: Outcome) -> None:
     ):
         for values, amount in Counter(labels).items():
             metric.labels(*values).inc(amount)
+    NOT_AMS.inc(sum(found.message.mailing is None for _, found in outcome.recorded))

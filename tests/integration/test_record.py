@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 import pytest
 import pytest_asyncio
+from prometheus_client import REGISTRY
 
 from courier.classify import RULES
 from courier.engagement import Event, tallies
@@ -257,10 +258,13 @@ async def test_items_are_queued_for_ams_campaigns_alone(
 ) -> None:
     """Without an endpoint, or for somebody else's campaign, nothing piles up; machines go by the setting."""
     (ann,) = await seed(look, await make_campaign(look, mailing=mailing), "ann@example.net")
+    before = REGISTRY.get_sample_value("outrider_not_ams_events_total") or 0.0
     await Recorder(ledger, READER, ams=settings).record(
         entries([hit(ann), hit(ann, user_agent=APPLE), hit(ann, method="HEAD")])
     )
     assert await urls(look) == expected
+    counted = (REGISTRY.get_sample_value("outrider_not_ams_events_total") or 0.0) - before
+    assert counted == (3 if mailing is None else 0)
     assert await look.fetchval("SELECT count(*) FROM event") == 3
 
 
