@@ -30,6 +30,7 @@ HITS = Counter("outrider_hits", "Hits that were kept, by where.", ["type", "kept
 
 _TICK_SECONDS = 1.0
 _LAST_SWEEP_SECONDS = 5.0
+_NOTHING_SEEN = -1
 
 
 class SafeBuffer:
@@ -46,8 +47,9 @@ class SafeBuffer:
         self._lost = False
         self._refusing = False
         self._journal_bytes = 0
-        # Something was journaled since the last look: with Redis back, nothing would seem to wait.
-        self._unmeasured = False
+        # How often something was journaled, and how much of that a whole look has seen: until then it waits.
+        self._journaled = 0
+        self._seen = 0
         self._in_stream = {event: HITS.labels(event, "stream") for event in EventType}
         self._in_journal = {event: HITS.labels(event, "journal") for event in EventType}
 
@@ -77,7 +79,7 @@ class SafeBuffer:
                 log.error("hits_kept_nowhere", redis=self._doubt, journal=str(error))  # noqa: TRY400 - the text is ours
             self._lost = True
             raise
-        self._unmeasured = True
+        self._journaled += 1
         self._numbers.journaled(hit)
         self._in_journal[hit.type].inc()
 
@@ -100,7 +102,7 @@ class SafeBuffer:
                 log.error("notices_kept_nowhere", redis=self._doubt, journal=str(error))  # noqa: TRY400 - the text is ours
             self._refusing = True
             raise
-        self._unmeasured = True
+        self._journaled += 1
         self._refusing = False
 
     def answers(self) -> bool:
@@ -112,7 +114,7 @@ class SafeBuffer:
         degraded: list[str] = []
         if not self._trusted:
             degraded.append(f"redis: {self._doubt}")
-        if self._journal_bytes or self._unmeasured:
+        if self._journal_bytes or self._seen != self._journaled:
             degraded.append(f"journal: {self._journal_bytes or 'some'} octets wait for the stream")
         if self._lost:
             degraded.append("journal: a hit could not be kept")
@@ -139,18 +141,19 @@ class SafeBuffer:
 
     async def sweep(self) -> None:
         """Move the journal into the stream if Redis answers, and measure it."""
-        self._unmeasured = False
+        journaled = self._journaled
         try:
             if self._trust is not None:
                 await self._drain.sweep(run=self._trust.run, safe=self._trusted)
             self._journal_bytes = await self._journal.measure()
-            if not self._journal_bytes and not self._unmeasured:
+            self._seen = journaled
+            if not self._journal_bytes and journaled == self._journaled:
                 self._numbers.drained()
         except BufferUnavailableError as error:
-            self._unmeasured = True
+            self._seen = _NOTHING_SEEN
             self._distrust(str(error))
         except OSError as error:
-            self._unmeasured = True
+            self._seen = _NOTHING_SEEN
             log.error("journal_unreadable", error=type(error).__name__)  # noqa: TRY400 - the text may hold a path
 
     def _distrust(self, doubt: str) -> None:

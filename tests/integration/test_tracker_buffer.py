@@ -135,6 +135,21 @@ async def test_what_waits_in_the_journal_shows_before_it_is_measured(way: Door, 
         assert buffer.health() == Health(ready=True)
 
 
+async def test_what_is_being_moved_shows_until_it_is_in_the_stream(way: Door, redis_url: str, directory: Path) -> None:
+    """At every turn of the loop: a look that has only begun has seen nothing."""
+    async with open_buffer(way.url, directory, PATIENT, tick=3600) as buffer:
+        await way.shut()
+        await append_all(buffer, make_hits(3))
+        await way.open()
+        await buffer.judge()
+        sweeping = asyncio.create_task(buffer.sweep())
+        while not sweeping.done():
+            assert buffer.health().degraded
+            await asyncio.sleep(0)
+        assert buffer.health() == Health(ready=True)
+        assert len(await streamed(redis_url)) == 3
+
+
 async def test_a_slow_redis_is_not_waited_for(way: Door, redis_url: str, directory: Path) -> None:
     """A visitor waits append_wait once, the next ones not at all; what Redis took after all is a copy by id."""
     settings = TrackerSettings(append_wait=0.3)
