@@ -6,6 +6,7 @@ OUTRIDER_TEST_DATABASE_URL and OUTRIDER_TEST_REDIS_URL to run the suite against 
 
 import asyncio
 import inspect
+import logging
 import os
 import random
 import secrets
@@ -24,7 +25,10 @@ import msgspec
 import pytest
 import pytest_asyncio
 import redis.asyncio
+import structlog
 from hypothesis import settings as hypothesis_settings
+
+from sidecar.logs import LIBRARIES
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -163,6 +167,22 @@ _VALKEY_DEFAULTS = {
     "maxmemory": "0",
     "maxmemory-policy": "noeviction",
 }
+
+
+@pytest.fixture
+def logging_put_back() -> Iterator[None]:
+    """Put everything back that a test configures about logging in this process."""
+    root = logging.getLogger()
+    config, level, handlers, hook = structlog.get_config(), root.level, list(root.handlers), sys.excepthook
+    levels = {name: logging.getLogger(name).level for name in LIBRARIES}
+    yield
+    structlog.configure(**config)
+    logging.captureWarnings(capture=False)
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    sys.excepthook = hook
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ def case(name: str, *, flaw: str | None = None, baseline: str | None = None, bar
     return Case(name=name, run=lambda: name, flaw=lambda _: flaw, baseline=baseline, bar=bar)
 
 
+@pytest.mark.usefixtures("logging_put_back")
 class TestCommand:
     """`./outrider bench` measures and prints."""
 
@@ -61,8 +62,8 @@ class TestCommand:
             return Found(rows=(), table="a table", left_out=("nobody: not installed",))
 
         monkeypatch.setattr(benches, "BENCHES", dict.fromkeys(cli_parser.BENCHES, bench))
-        assert cli.main(["bench", "--rounds", "3", "--against", "haraka,nginx", "--haraka", "/srv/haraka"]) == 0
-        told = Stage(rounds=3, against=frozenset({"haraka", "nginx"}), haraka="/srv/haraka")
+        assert cli.main(["bench", "--rounds", "3", "--against", "haraka,nginx", "--haraka", "/opt/haraka"]) == 0
+        told = Stage(rounds=3, against=frozenset({"haraka", "nginx"}), haraka="/opt/haraka")
         assert stages == [told] * len(cli_parser.BENCHES)
         out = capsys.readouterr().out
         assert all(f"{name}, " in out for name in cli_parser.BENCHES)
