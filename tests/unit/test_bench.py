@@ -1,5 +1,6 @@
 """The benches: they run, every case has its row, and what is not right is told; never a word about time."""
 
+import gc
 import json
 
 import msgspec
@@ -16,6 +17,12 @@ from sidecar import cli, cli_parser
 def case(name: str, *, flaw: str | None = None, baseline: str | None = None, bar: Bar | None = None) -> Case:
     """Return a case that takes hardly any time."""
     return Case(name=name, run=lambda: name, flaw=lambda _: flaw, baseline=baseline, bar=bar)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_elses_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collect nothing between two cases: among thousands of other tests each collection takes most of a second."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 @pytest.mark.usefixtures("logging_put_back")
