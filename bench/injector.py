@@ -235,7 +235,7 @@ def _leaf(page: bytes) -> Leaf:
 def _html_step(leaf: Leaf) -> Step:
     """Find and judge the links of a decoded page, and put other addresses and a pixel into it."""
     body = leaf.body or b""
-    scanned = scan_leaves([leaf], Judgement(True, False, _OPTIONS.skip, _BASE, {}))
+    scanned = scan_leaves([leaf], Judgement(True, False, _OPTIONS.skip, _BASE), {})
     if scanned is None:
         return Step(body, body, [])
     [found] = scanned

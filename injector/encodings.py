@@ -154,34 +154,51 @@ def qp_text(octets: bytes) -> bytes:
     return _QP_UNSAFE.sub(lambda found: b"=%02X" % found[0][0], octets)
 
 
+class Line(NamedTuple):
+    """Whole lines that edits touch, and what stands in them around the edits: one piece more than there are edits."""
+
+    start: int
+    end: int
+    kept: tuple[bytes, ...]
+
+
+def touched_lines(raw: bytes, places: Sequence[tuple[int, int, *tuple[object, ...]]]) -> list[Line]:
+    """Return the lines of *raw* that *places* touch: sorted, apart, and edits of one line in one of them."""
+    lines: list[Line] = []
+    at, count, size = 0, len(places), len(raw)
+    while at < count:
+        place, after = places[at][:2]
+        line_end = raw.rfind(b"\r\n", 0, place)
+        start = line_end + 2 if line_end >= 0 else 0
+        kept = [raw[start:place]]
+        end = raw.find(b"\r\n", after)
+        end = size if end < 0 else end
+        at += 1
+        while at < count and places[at][0] <= end:
+            kept.append(raw[after : places[at][0]])
+            after = places[at][1]
+            if after > end:
+                end = raw.find(b"\r\n", after)
+                end = size if end < 0 else end
+            at += 1
+        kept.append(raw[after:end])
+        lines.append(Line(start, end, tuple(kept)))
+    return lines
+
+
 def qp_splices(raw: bytes, edits: Sequence[Edit], base: int = 0) -> list[Splice]:
     """Return the splices that carry *edits* (places in the encoded *raw*, new octets decoded), folded legally.
 
     Only the lines that an edit touches are folded anew; the rest of *raw* stays as it is. *raw* stands at *base*.
     """
     splices: list[Splice] = []
-    at, count, size = 0, len(edits), len(raw)
-    while at < count:
-        place, after, new = edits[at]
-        line_end = raw.rfind(b"\r\n", 0, place)
-        start = line_end + 2 if line_end >= 0 else 0
-        text = raw[start:place] + qp_text(new)
-        end = raw.find(b"\r\n", after)
-        end = size if end < 0 else end
-        at += 1
-        if at < count and edits[at][0] <= end:
-            pieces = [text]
-            while at < count and edits[at][0] <= end:
-                pieces.append(raw[after : edits[at][0]])
-                _, after, new = edits[at]
-                pieces.append(qp_text(new))
-                if after > end:
-                    end = raw.find(b"\r\n", after)
-                    end = size if end < 0 else end
-                at += 1
-            text = b"".join(pieces)
-        tail = raw[after:end]
-        splices.append(Splice(base + start, base + end, _fold(text + tail, white_end=not tail)))
+    at = 0
+    for start, end, kept in touched_lines(raw, edits):
+        pieces = [kept[0]]
+        for tail in kept[1:]:
+            pieces += (qp_text(edits[at][2]), tail)
+            at += 1
+        splices.append(Splice(base + start, base + end, fold(b"".join(pieces), white_end=not kept[-1])))
     return splices
 
 
@@ -192,19 +209,22 @@ def long_qp_lines(raw: bytes) -> list[Splice]:
         pos = 0
         for line in raw.split(b"\r\n"):
             if len(line) > MAX_LINE:
-                splices.append(Splice(pos, pos + len(line), _fold(line)))
+                splices.append(Splice(pos, pos + len(line), fold(line)))
             pos += len(line) + 2
     return splices
 
 
 def encode_qp(body: bytes) -> bytes:
     """Return *body*, whose lines end in CRLF, in quoted-printable."""
-    return b"\r\n".join([_fold(qp_text(line), white_end=True) for line in body.split(b"\r\n")])
+    return b"\r\n".join([fold(qp_text(line), white_end=True) for line in body.split(b"\r\n")])
 
 
-def _fold(line: bytes, *, white_end: bool = False) -> bytes:
-    # `line` is encoded and may end in the `=` of a soft break. White space we put at the end of a line would be
-    # dropped on the way (RFC 2045 6.7 rule 3); white space that stood there already is left as it was.
+def fold(line: bytes, *, white_end: bool = False) -> bytes:
+    """Return the encoded *line*, which may end in the `=` of a soft break, in lines of 76 octets at most.
+
+    White space that we put at its end, which *white_end* says, would be dropped on the way (RFC 2045 6.7 rule 3); what
+    stood there already is left as it was.
+    """
     soft = line[-1:] == b"="
     text = line[:-1] if soft else line
     if white_end and not soft and text.endswith((b" ", b"\t")):

@@ -155,7 +155,7 @@ def explain(
 ) -> Report:
     """Return what the relay would do with *content*, whose lines end in CRLF."""
     mail = parse(content)
-    planned = plan(mail, options, campaign=campaign)
+    planned = plan(mail, options, campaign=campaign, recalls=False)
     minter = minter or SampleMinter(options.public_url)
     edits = edits or HeaderEdits()
     rendered = planned.render(minter, edits)

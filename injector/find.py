@@ -4,6 +4,7 @@ Marks are octet ranges of the decoded body, also where the markup could only be 
 place in the octets leaves the whole part alone.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -12,7 +13,8 @@ import msgspec
 
 from injector import html, label, links, text
 from injector.charsets import charset_of, exact_codec
-from injector.leaf import CONSTANT, IDENTITY, NO_LINES, Found, Leaf, Mark
+from injector.leaf import IDENTITY, NO_LINES, Leaf
+from injector.marks import CONSTANT, Found, Mark
 from injector.skip import Reason
 from injector.wrapped import NEVER_WRAPPED
 
@@ -23,7 +25,7 @@ _NOTRACK: Final = links.LinkReason.NOTRACK
 
 
 class Judgement(NamedTuple):
-    """How the links of a mail are judged: the settings, and the numbers given to the destinations so far."""
+    """How links are judged: what the settings and the mail itself say."""
 
     #: In html.
     clicks: bool
@@ -31,13 +33,14 @@ class Judgement(NamedTuple):
     text_links: bool
     skip: tuple[str, ...]
     public_url: str
-    numbers: dict[str, int]
     #: Leave a link alone whose visible text is an address.
     leave_visible: bool = False
 
 
-def _scan_leaf(leaf: Leaf, judgement: Judgement) -> Leaf:
-    """Return *leaf* with its links found and judged."""
+def scan_leaf(leaf: Leaf, judgement: Judgement, numbers: dict[str, int]) -> Leaf:
+    """Return *leaf* with its links found and judged; *numbers* are those of the destinations, the new ones added."""
+    if leaf.pieces:
+        return _numbered(leaf, numbers)
     charset = charset_of(leaf.part.parameters.get("charset"))
     if leaf.reason or leaf.body is None or charset is None:
         return leaf
@@ -45,16 +48,19 @@ def _scan_leaf(leaf: Leaf, judgement: Judgement) -> Leaf:
     if codec is None or (leaf.part.encoding in IDENTITY and codec.startswith(NO_LINES)):
         return _left_alone(leaf, Reason.UNDECODABLE)
     if charset.wide:
-        return _scan_wide(leaf, leaf.body, codec, judgement)
-    return _scanned(leaf, _Page(leaf.body, codec, sent_as=codec), judgement)
+        return _scan_wide(leaf, leaf.body, codec, judgement, numbers)
+    return _scanned(leaf, Page(leaf.body, codec, sent_as=codec), judgement, numbers)
 
 
-def scan_leaves(leaves: list[Leaf], judgement: Judgement) -> list[Leaf] | None:
-    """Return *leaves* with their links found and judged; None when together they hold more than a mail can have."""
+def scan_leaves(leaves: list[Leaf], judgement: Judgement, numbers: dict[str, int]) -> list[Leaf] | None:
+    """Return *leaves* with their links found and judged; None when together they hold more than a mail can have.
+
+    The destinations are entered into *numbers*, each with the next one.
+    """
     scanned: list[Leaf] = []
     total = 0
     for leaf in leaves:
-        scanned.append(_scan_leaf(leaf, judgement))
+        scanned.append(scan_leaf(leaf, judgement, numbers))
         total += len(scanned[-1].found)
         if total > html.MAX_LINKS:
             return None
@@ -65,7 +71,16 @@ def _left_alone(leaf: Leaf, reason: Reason) -> Leaf:
     return Leaf(part=leaf.part, raw=leaf.raw, reason=reason)
 
 
-class _Page(NamedTuple):
+def _numbered(leaf: Leaf, numbers: dict[str, int]) -> Leaf:
+    """Give the destinations of a page in pieces their numbers in the mail."""
+    known = [
+        tuple([numbers.setdefault(url, len(numbers)) for url in piece.urls]) if piece.urls else ()
+        for piece in leaf.pieces
+    ]
+    return msgspec.structs.replace(leaf, numbers=tuple(known))
+
+
+class Page(NamedTuple):
     """A part as it is scanned."""
 
     octets: bytes
@@ -75,25 +90,35 @@ class _Page(NamedTuple):
     sent_as: str
 
 
-def _scanned(leaf: Leaf, page: _Page, judgement: Judgement) -> Leaf:
+def _scanned(leaf: Leaf, page: Page, judgement: Judgement, numbers: dict[str, int]) -> Leaf:
     if leaf.part.kind == "text/plain":
-        return _scan_text(leaf, page, judgement)
+        return _scan_text(leaf, page, judgement, numbers)
     try:
         seen = html.scan(page.octets)
     except html.ScanLimitError:
         return _left_alone(leaf, Reason.LINK_LIMIT)
+    marks, found = judge_hrefs(seen.hrefs, page, judgement, numbers)
+    return msgspec.structs.replace(leaf, marks=marks, found=found, pixel_at=seen.pixel_at)
+
+
+def judge_hrefs(
+    hrefs: Iterable[html.Href], page: Page, judgement: Judgement, numbers: dict[str, int]
+) -> tuple[tuple[Mark, ...], tuple[Found, ...]]:
+    """Return the edits that *hrefs* of *page* call for, sorted, and what was decided on each."""
     marks: list[Mark] = []
     found: list[Found] = []
-    for href in seen.hrefs:
-        url, reason, mark = _judged(href, page, judgement)
+    for href in hrefs:
+        url, reason, mark = _judged(href, page, judgement, numbers)
         found.append(Found(value=href.value, element=href.element, url=url, reason=reason))
         if mark:
             marks.append(mark)
     marks.sort()
-    return msgspec.structs.replace(leaf, marks=tuple(marks), found=tuple(found), pixel_at=seen.pixel_at)
+    return tuple(marks), tuple(found)
 
 
-def _judged(href: html.Href, page: _Page, judgement: Judgement) -> tuple[str | None, str | None, Mark | None]:
+def _judged(
+    href: html.Href, page: Page, judgement: Judgement, numbers: dict[str, int]
+) -> tuple[str | None, str | None, Mark | None]:
     """Return the destination or the reason why there is none, and the edit."""
     if not judgement.clicks:
         return None, Reason.CLICKS_OFF, None
@@ -108,7 +133,7 @@ def _judged(href: html.Href, page: _Page, judgement: Judgement) -> tuple[str | N
         return None, verdict.reason, _without_notrack(href, page) if verdict.reason == _NOTRACK else None
     if judgement.leave_visible and href.element == "a" and _shows_address(href, page):
         return None, links.LinkReason.VISIBLE_URL, None
-    number = judgement.numbers.setdefault(verdict.url, len(judgement.numbers))
+    number = numbers.setdefault(verdict.url, len(numbers))
     return verdict.url, None, Mark(href.start, href.end, number)
 
 
@@ -118,16 +143,16 @@ def _verdict(value: bytes, codec: str, sent_as: str, skip: tuple[str, ...], publ
     return links.judge(value, charset=codec, page=sent_as, skip=skip, public_url=public_url)
 
 
-def _without_notrack(href: html.Href, page: _Page) -> Mark:
+def _without_notrack(href: html.Href, page: Page) -> Mark:
     written = page.octets[href.start : href.end]
     return Mark(href.start, href.end, CONSTANT, written.replace(href.value, links.strip_notrack(href.value), 1))
 
 
-def _shows_address(href: html.Href, page: _Page) -> bool:
+def _shows_address(href: html.Href, page: Page) -> bool:
     return label.shows_address(page.octets, href.tag_end, charset=page.codec)
 
 
-def _scan_text(leaf: Leaf, page: _Page, judgement: Judgement) -> Leaf:
+def _scan_text(leaf: Leaf, page: Page, judgement: Judgement, numbers: dict[str, int]) -> Leaf:
     octets, codec = page.octets, page.codec
     marks: list[Mark] = []
     found: list[Found] = []
@@ -142,15 +167,15 @@ def _scan_text(leaf: Leaf, page: _Page, judgement: Judgement) -> Leaf:
             verdict = links.judge_url(value.decode(codec), skip=judgement.skip, public_url=judgement.public_url)
             url, reason = verdict.url, verdict.reason
         if url is not None:
-            marks.append(Mark(start, end, judgement.numbers.setdefault(url, len(judgement.numbers))))
+            marks.append(Mark(start, end, numbers.setdefault(url, len(numbers))))
         found.append(Found(value=value, element="text", url=url, reason=reason))
     return msgspec.structs.replace(leaf, marks=tuple(marks), found=tuple(found))
 
 
-def _scan_wide(leaf: Leaf, body: bytes, codec: str, judgement: Judgement) -> Leaf:
+def _scan_wide(leaf: Leaf, body: bytes, codec: str, judgement: Judgement, numbers: dict[str, int]) -> Leaf:
     try:
         letters = body.decode(codec).encode()
-        scanned = _scanned(leaf, _Page(letters, "utf-8", sent_as=codec), judgement)
+        scanned = _scanned(leaf, Page(letters, "utf-8", sent_as=codec), judgement, numbers)
         places = _places(scanned, letters, codec)
     except UnicodeError:
         return _left_alone(leaf, Reason.UNDECODABLE)

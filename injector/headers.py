@@ -6,6 +6,7 @@ A field that is not meant to change is never written again: no folding, no encod
 import ipaddress
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -107,6 +108,7 @@ def unsubscribe_lines(headers: Headers, url: str, *, public_url: str) -> tuple[b
     return (line,)
 
 
+@lru_cache(maxsize=8)
 def one_click_allowed(public_url: str) -> bool:
     """Tell whether *public_url* may be announced for one-click: https, or a loopback address for trying it out."""
     try:

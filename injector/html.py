@@ -55,6 +55,18 @@ def scan(html: bytes) -> HtmlMap:
     return HtmlMap(hrefs=tuple(scanner.hrefs), pixel_at=end if scanner.body_end is None else scanner.body_end)
 
 
+def scan_piece(html: bytes) -> tuple[tuple[Href, ...], int | None] | None:
+    """Return the links of a piece of a page, and where its last real `</body>` is; None: the piece cannot stand alone.
+
+    Where one does, text begins and text ends, and a page of such pieces holds just what its pieces hold. Raises
+    `ScanLimitError` like `scan`.
+    """
+    scanner = _Scanner(html)
+    if scanner.run(0, len(html), commented=False) != len(html) or scanner.in_picture:
+        return None
+    return tuple(scanner.hrefs), scanner.body_end
+
+
 _SPACES: Final = b" \t\n\f\r"
 _UNENDED: Final = -1
 # More pictures inside each other than any mail has.
@@ -86,6 +98,11 @@ class _Scanner:
         self._html = html
         # Where each `<svg` and `<math` begins that is open.
         self._foreign: list[int] = []
+
+    @property
+    def in_picture(self) -> bool:
+        """Whether an `<svg` or a `<math` is open."""
+        return bool(self._foreign)
 
     def run(self, at: int, end: int, *, commented: bool) -> int:
         """Scan from *at* to *end*; return *end*, or where that begins which does not end before it."""

@@ -6,7 +6,7 @@ but the decoded body that came in is an error, and then the whole mail leaves wi
 
 from binascii import a2b_qp
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -24,12 +24,11 @@ from injector.encodings import (
     splice,
 )
 from injector.fields import Field
+from injector.marks import CONSTANT, PIXEL, Found, Mark, Values
 from injector.message import Part
+from injector.piece import Piece, with_pixel
 from injector.quoted import decodes_to, places_of
 from injector.skip import Reason
-
-PIXEL: Final = -1
-CONSTANT: Final = -2
 
 IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
 # In these an octet 13 or 10 is half a letter: they cannot travel as lines.
@@ -38,26 +37,6 @@ NO_LINES: Final = ("utf-16", "utf-32")
 
 class RewriteError(Exception):
     """An edited part does not decode to what was meant; the mail is sent without tracking instead."""
-
-
-class Mark(NamedTuple):
-    """One edit of the decoded body: `[start:end)` gives way to a link, the pixel, or `new`."""
-
-    start: int
-    end: int
-    #: The number of the link, or PIXEL, or CONSTANT.
-    link: int
-    new: bytes = b""
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A link as it was found: its attribute value or text, and what was decided."""
-
-    value: bytes
-    element: str
-    #: The destination, when it is to be tracked.
-    url: str | None
-    reason: str | None
 
 
 class Leaf(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,12 +54,24 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
     places: tuple[int, ...] = ()
     #: Base64 only.
     lines: base64.Lines | None = None
+    #: What it consists of where it was recognised piece by piece, and not looked into; and, for each piece, the numbers
+    #: of its destinations.
+    pieces: tuple[Piece, ...] = ()
+    numbers: tuple[tuple[int, ...], ...] = ()
     found: tuple[Found, ...] = ()
+    #: Where the pixel goes: in the decoded body, of pieces in `raw`; -1: nowhere.
     pixel_at: int = -1
     #: A line is over 998 octets, so the part must be folded whatever else happens to it.
     long: bool = False
     #: It stands in no transfer encoding, and may leave in one.
     bare: bool = False
+
+    def links(self) -> list[int]:
+        """Return the number of each link in it that is to be wrapped, in order."""
+        if not self.pieces:
+            return [link for _, _, link, _ in self.marks if link >= 0]
+        pairs = zip(self.pieces, self.numbers, strict=False)
+        return [numbers[link] for piece, numbers in pairs for _, _, link, _ in piece.marks if link >= 0]
 
 
 def open_leaf(content: bytes, part: Part, reason: Reason | None) -> Leaf:
@@ -122,6 +113,8 @@ def seven_bit(leaf: Leaf) -> Leaf:
 
 def place_leaf(leaf: Leaf, *, pixel: bool) -> Leaf:
     """Return *leaf* with the pixel, if it is to carry it, and every mark located in the encoded body."""
+    if leaf.pieces:
+        return _with_pixel(leaf) if pixel else leaf
     marks = leaf.marks
     if pixel:
         marks = tuple(sorted((*marks, Mark(leaf.pixel_at, leaf.pixel_at, PIXEL))))
@@ -137,13 +130,16 @@ def place_leaf(leaf: Leaf, *, pixel: bool) -> Leaf:
     return msgspec.structs.replace(leaf, marks=marks, places=places, lines=lines)
 
 
-class Values(NamedTuple):
-    """What the marks become for one recipient: the pixel, and per link its URL and its quoted attribute value."""
-
-    #: None: this recipient's pixel is in the part already.
-    pixel: bytes | None
-    urls: dict[int, bytes | None]
-    attributes: dict[int, bytes | None]
+def _with_pixel(leaf: Leaf) -> Leaf:
+    # It goes near the end.
+    pieces = list(leaf.pieces)
+    start = len(leaf.raw)
+    for at in reversed(range(len(pieces))):
+        start -= len(pieces[at].raw)
+        if start <= leaf.pixel_at:
+            pieces[at] = with_pixel(pieces[at], leaf.pixel_at - start)
+            break
+    return msgspec.structs.replace(leaf, pieces=tuple(pieces))
 
 
 def render_leaf(leaf: Leaf, values: Values) -> tuple[list[Splice], int]:

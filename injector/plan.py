@@ -12,7 +12,7 @@ import msgspec
 from injector import links
 from injector.consent import Consent, consent_of
 from injector.encodings import Splice, differs_only_there, splice
-from injector.find import Judgement, scan_leaves
+from injector.find import Judgement, scan_leaf, scan_leaves
 from injector.headers import (
     LIST_UNSUBSCRIBE,
     HeaderEdits,
@@ -20,8 +20,10 @@ from injector.headers import (
     sealed_splices,
     unsubscribe_lines,
 )
-from injector.leaf import Leaf, RewriteError, Values, open_leaf, place_leaf, render_leaf, seven_bit
+from injector.leaf import Leaf, RewriteError, open_leaf, place_leaf, render_leaf, seven_bit
+from injector.marks import Values
 from injector.message import Mail
+from injector.piece import splices_of
 from injector.policy import (
     DKIM_SIGNATURE,
     INLINE_PGP,
@@ -32,6 +34,7 @@ from injector.policy import (
     resigned_for,
     sealed,
 )
+from injector.recall import recall
 from injector.skip import Reason
 
 # Out of the flow and one pixel wide: nothing moves, and no client treats it as hidden content.
@@ -153,12 +156,25 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         values = self._values(minter)
         splices: list[Splice] = []
         wrapped = 0
-        for leaf in self.leaves if eight_bit else map(seven_bit, self.leaves):
-            if leaf.marks or leaf.long:
-                more, count = render_leaf(leaf, values)
-                splices += more
-                wrapped += count
+        for leaf in self.leaves:
+            carried = None
+            if leaf.numbers and (eight_bit or not leaf.bare or leaf.raw.isascii()):
+                carried = splices_of(leaf.pieces, leaf.numbers, values, leaf.part.body_start)
+            if carried is None:
+                whole = self._whole(leaf) if leaf.pieces else leaf
+                whole = whole if eight_bit else seven_bit(whole)
+                carried = render_leaf(whole, values) if whole.marks or whole.long else ([], 0)
+            splices += carried[0]
+            wrapped += carried[1]
         return splices, wrapped
+
+    def _whole(self, leaf: Leaf) -> Leaf:
+        """Return a page that was recognised by its pieces as if it had not been."""
+        opened = open_leaf(self.mail.content, leaf.part, None)
+        if leaf.numbers and self.consent:
+            judgement = _judgement(self.options, self.consent)
+            opened = scan_leaf(opened, judgement, {link.url: link.number for link in self.links})
+        return place_leaf(opened, pixel=leaf.part.path == self.pixel_part)
 
     def _render(self, minter: Minter, edits: HeaderEdits, *, eight_bit: bool = True) -> Rendered:
         body, wrapped = self.body_splices(minter, eight_bit=eight_bit)
@@ -204,14 +220,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return Values(pixel=pixel, urls=urls, attributes=attributes)
 
 
-def plan(mail: Mail, options: Options, *, campaign: bool) -> Plan:
-    """Decide what changes in *mail*; *campaign*: it belongs to one, so it offers to unsubscribe. Never raises."""
+def plan(mail: Mail, options: Options, *, campaign: bool, recalls: bool = True) -> Plan:
+    """Decide what changes in *mail*; *campaign*: it belongs to one, so it offers to unsubscribe. Never raises.
+
+    Without *recalls* nothing is taken from earlier mails: the same is rendered, and the plan holds its parts decoded.
+    """
     keeps = True
     resigned: tuple[str, ...] = ()
     with suppress(Exception):
         resigned = resigned_for(mail, options.dkim_domains) if options.dkim == "resign" else ()
         keeps = sealed(mail.headers) and options.dkim != "strip" and not resigned
-        planned = _plan(mail, options, keeps=keeps, campaign=campaign)
+        planned = _plan(mail, options, keeps=keeps, campaign=campaign, recalls=recalls)
         return msgspec.structs.replace(planned, resigned_for=resigned) if resigned else planned
     return Plan(
         mail=mail,
@@ -222,25 +241,24 @@ def plan(mail: Mail, options: Options, *, campaign: bool) -> Plan:
     )
 
 
-def _plan(mail: Mail, options: Options, *, keeps: bool, campaign: bool) -> Plan:
+def _plan(mail: Mail, options: Options, *, keeps: bool, campaign: bool, recalls: bool) -> Plan:
     consent = consent_of(mail.headers, opens=options.opens, clicks=options.clicks)
-    opens, clicks, text_links = consent.tracked
-    text_links = text_links and options.text_links
-    tracking = opens or clicks or text_links
+    judgement = _judgement(options, consent)
+    opens = consent.tracked[0]
+    tracking = opens or judgement.clicks or judgement.text_links
     reason = mail_reason(mail, keep_seals=keeps)
-    leaves = [] if reason else _open_leaves(mail, options)
+    leaves = [] if reason else _open_leaves(mail, options, judgement if tracking and recalls else None)
     if any(leaf.body and INLINE_PGP in leaf.body for leaf in leaves):
         reason, leaves = Reason.INLINE_PGP, []
-    leave_visible = options.visible_urls == "leave"
-    judgement = Judgement(clicks, text_links, options.skip, options.public_url, {}, leave_visible)
+    numbers: dict[str, int] = {}
     if tracking:
-        scanned = scan_leaves(leaves, judgement)
+        scanned = scan_leaves(leaves, judgement, numbers)
         if scanned is None:
             reason = Reason.LINK_LIMIT
         leaves = scanned or []
     pixel_part = _pixel_part(leaves) if opens else None
     leaves = [place_leaf(leaf, pixel=leaf.part.path == pixel_part) for leaf in leaves]
-    found_links = _links(leaves, judgement.numbers)
+    found_links = _links(leaves, numbers)
     if not reason and pixel_part is None and not found_links:
         reason = _why_nothing(leaves, tracking=tracking)
     return Plan(
@@ -262,8 +280,20 @@ def _plan(mail: Mail, options: Options, *, keeps: bool, campaign: bool) -> Plan:
     )
 
 
-def _open_leaves(mail: Mail, options: Options) -> list[Leaf]:
-    return [open_leaf(mail.content, part, part_reason(part, text_links=options.text_links)) for part in mail.leaves]
+def _judgement(options: Options, consent: Consent) -> Judgement:
+    _, clicks, text_links = consent.tracked
+    leave_visible = options.visible_urls == "leave"
+    return Judgement(clicks, text_links and options.text_links, options.skip, options.public_url, leave_visible)
+
+
+def _open_leaves(mail: Mail, options: Options, judgement: Judgement | None) -> list[Leaf]:
+    """Return every part, decoded or, where *judgement* is known, recognised."""
+    leaves: list[Leaf] = []
+    for part in mail.leaves:
+        reason = part_reason(part, text_links=options.text_links)
+        known = recall(part, mail.content, judgement) if judgement and not reason else None
+        leaves.append(known or open_leaf(mail.content, part, reason))
+    return leaves
 
 
 def _pixel_part(leaves: list[Leaf]) -> str | None:
@@ -277,16 +307,23 @@ def _pixel_part(leaves: list[Leaf]) -> str | None:
 
 
 def _links(leaves: list[Leaf], numbers: dict[str, int]) -> tuple[Link, ...]:
-    standing: dict[int, list[str]] = {}
+    counts: dict[int, int] = {}
+    paths: dict[int, tuple[str, ...]] = {}
     for leaf in leaves:
-        path = leaf.part.path
-        for _, _, number, _ in leaf.marks:
-            if number >= 0:
-                standing.setdefault(number, []).append(path)
+        path = (leaf.part.path,)
+        for number in leaf.links():
+            if number not in counts:
+                counts[number], paths[number] = 1, path
+                continue
+            counts[number] += 1
+            if path[0] != paths[number][-1]:
+                paths[number] += path
     return tuple(
-        Link(number=number, url=url, parts=tuple(dict.fromkeys(standing[number])), count=len(standing[number]))
-        for url, number in numbers.items()
-        if number in standing
+        [
+            Link(number=number, url=url, parts=paths[number], count=counts[number])
+            for url, number in numbers.items()
+            if number in counts
+        ]
     )
 
 

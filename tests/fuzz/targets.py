@@ -10,8 +10,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import process_time
 from typing import Final, NamedTuple
+from unittest.mock import patch
 
-from injector import Options
+import injector
+from injector import Options, recall
 from injector.fields import index_of, parameters, read_block
 from injector.html import ScanLimitError, scan
 from injector.links import attribute, location
@@ -19,7 +21,7 @@ from injector.text import scan as scan_text
 from injector.tokens import Claim, Keyring, Purpose, TokenError
 from relay.address import Flaw, Path, mailbox, split_path
 from tests.fuzz import grammar
-from tests.fuzz.proof import PUBLIC, a_browser_agrees, check, rewritten
+from tests.fuzz.proof import EDITS, MINTER, PUBLIC, a_browser_agrees, check, rewritten
 from tests.unit.injector.mails import encode
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
@@ -74,6 +76,22 @@ def html(octets: bytes) -> None:
     head = b"MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: "
     check(head + encoding.encode() + b"\r\n\r\n" + encode(body, encoding), _PLAINLY)
     _browser_agrees(head + b"base64\r\n\r\n", octets)
+
+
+def pages(octets: bytes) -> None:
+    """Take *octets* for a page that comes again and again: recognised piece by piece, it leaves as if it was read."""
+    body = _LINE_END.sub(b"\r\n", octets.replace(b"\0", b""))
+    head = b"MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: "
+    recall.forget()
+    with patch.multiple(recall, LEAST=1, _HEAD=_SHORT, _PAGE=range(1, 1_000_000), _OCTETS_FOR_A_NEW_ONE=1):
+        for encoding in _ENCODINGS[:2]:
+            mail = injector.parse(head + encoding.encode() + b"\r\n\r\n" + encode(body, encoding))
+            read = injector.plan(mail, _PLAINLY, campaign=True, recalls=False)
+            left = read.render(MINTER, EDITS)
+            for _ in range(3):
+                known = injector.plan(mail, _PLAINLY, campaign=True)
+                assert (known.links, known.reason) == (read.links, read.reason)
+                assert known.render(MINTER, EDITS) == left
 
 
 def _browser_agrees(head: bytes, octets: bytes) -> None:
@@ -263,6 +281,14 @@ TARGETS: Final = {
             b'<html><body><a href="https://example.com/">x</a></body></html>',
             b"<!--[if mso]><v:roundrect href='https://example.com/'></v:roundrect><![endif]-->",
             b"<style>a{}</style><script>'<a href=x>'</script><svg><a href=https://example.com/>x</a></svg>",
+        ),
+    ),
+    "pages": Target(
+        run=pages,
+        fragments=(*grammar.MARKUP, b"\r\n", b"\r\n<p>", b"\r\n <a href='https://example.com/'>\r\n"),
+        seeds=(
+            b"<p>\r\n<a href='https://example.com/'>x</a>\r\n<p>\r\n</body>\r\n",
+            b"<style>\r\n<a href=x>\r\n</style>\r\n<p>\r\n<svg>\r\n<a href='https://example.com/'>\r\n</svg>\r\n",
         ),
     ),
     "tokens": Target(

@@ -5,7 +5,7 @@ import pytest
 
 import injector
 from injector.find import MAX_REMEMBERED
-from injector.leaf import Found
+from injector.marks import Found
 from tests.unit.injector.mails import body_of, destination, html_of, links_of, options, part, rewrite, top
 
 

@@ -1,0 +1,272 @@
+"""Recognise in a page what earlier mails held, so that only what is new in it has to be read.
+
+A page is cut at line ends into pieces that each begin and end in plain text. What a piece holds then depends on its
+octets alone, and is remembered under them: no mail is compared with another one, and no campaign has to be known.
+A page for which that does not hold, wherever the reason lies, is gone through as a whole.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from injector import html
+from injector.charsets import Charset, charset_of, exact_codec
+from injector.encodings import decode_qp, has_long_line
+from injector.find import Judgement, Page, judge_hrefs
+from injector.leaf import IDENTITY, Leaf
+from injector.marks import PIXEL, Found, Mark
+from injector.message import Part
+from injector.piece import Piece, placed, written_lines
+from injector.policy import INLINE_PGP
+
+# A line that begins with a start tag, behind one that a soft line break does not carry on.
+_CUT: Final = re.compile(rb"\r\n(?<!=\r\n)(?=[ \t]*+<[A-Za-z])")
+#: A piece that nothing is known of has at least so many octets, if it is not the last; and none has more than so many.
+LEAST: Final = 768
+MOST: Final = 16_384
+# Pieces are found by so many of their first octets, in which so many of them may be alike.
+_HEAD: Final = 640
+_ALIKE_KEPT: Final = 8
+# Within so many octets behind what is new, something known is looked for.
+_NEAR: Final = 2_048
+# Smaller pages are gone through as fast; of a larger one too much would be kept.
+_PAGE: Final = range(2_048, 524_288)
+# Pieces cost more to read than the same octets of a page: one in four may be new, or the page is read as a whole.
+_OCTETS_FOR_A_NEW_ONE: Final = 4 * LEAST
+# After so many pages that were not known, one in so many is looked at.
+_IN_VAIN: Final = 16
+_ONE_IN: Final = 8
+# Each of two generations.
+_OCTETS_KEPT: Final = 1_048_576
+_SEEN_KEPT: Final = 8_192
+# A pixel of ours: whether it is the same recipient's is asked of the page as a whole.
+_OWN_PIXEL: Final = b"/track/o/"
+
+
+class Rules(NamedTuple):
+    """What the reading of a piece depends on beside its octets."""
+
+    quoted: bool
+    codec: str
+    judgement: Judgement
+
+
+class Memory:
+    """The pieces that came more than once under the same rules; of the others, that they came.
+
+    What was not asked for in a whole generation is forgotten with it. Nothing personal is kept: it comes once.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._young: dict[bytes, list[Piece]] = {}
+        self._old: dict[bytes, list[Piece]] = {}
+        self._octets = 0
+        # What stood behind a piece the last time.
+        self._next: dict[Piece | None, Piece] = {}
+        self._seen: set[int] = set()
+        self._seen_before: set[int] = set()
+        # Pages in a row that were gone through as a whole.
+        self._in_vain = 0
+
+    def worth_asking(self) -> bool:
+        """Tell whether to ask for the pieces of a page: where each is new again and again, of one in eight."""
+        if self._in_vain < _IN_VAIN:
+            return True
+        self._in_vain += 1
+        return self._in_vain % _ONE_IN == 0
+
+    def helped(self, found: bool) -> None:  # noqa: FBT001 - it is what is told
+        """Take note of whether a page was made of known pieces."""
+        self._in_vain = 0 if found else self._in_vain + 1
+
+    def recall(self, raw: bytes, start: int, before: Piece | None = None) -> Piece | None:
+        """Return the known piece that stands at *start* of *raw*, behind the piece *before*."""
+        piece = self._next.get(before)
+        if piece is not None and raw.startswith(piece.raw, start):
+            return piece
+        head = raw[start : start + _HEAD]
+        for piece in self._young.get(head, ()):
+            if raw.startswith(piece.raw, start):
+                self._next[before] = piece
+                return piece
+        for piece in self._old.get(head, ()):
+            if raw.startswith(piece.raw, start):
+                self._keep(piece)
+                return piece
+        return None
+
+    def see(self, octets: bytes) -> bool:
+        """Tell whether such a piece came before."""
+        mark = hash(octets)
+        if mark in self._seen:
+            return True
+        if len(self._seen) >= _SEEN_KEPT:
+            self._seen_before, self._seen = self._seen, set()
+        self._seen.add(mark)
+        return mark in self._seen_before
+
+    def read(self, octets: bytes, *, keep: bool) -> Piece | None:
+        """Read a piece that is not known; None: it cannot stand alone, or concerns the mail as a whole."""
+        piece = _read(octets, self._rules)
+        if keep and piece is not None:
+            self._keep(piece)
+        return piece
+
+    def _keep(self, piece: Piece) -> None:
+        if self._octets > _OCTETS_KEPT:
+            self._old, self._young, self._octets = self._young, {}, 0
+            self._next.clear()
+        alike = self._young.setdefault(piece.raw[:_HEAD], [])
+        alike.insert(0, piece)
+        del alike[_ALIKE_KEPT:]
+        self._octets += len(piece.raw)
+
+
+class New(NamedTuple):
+    """A piece that is not known."""
+
+    raw: bytes
+    #: It came before, so that it is worth keeping.
+    seen: bool
+
+
+_memory: Final = lru_cache(maxsize=8)(Memory)
+
+
+def forget() -> None:
+    """Forget everything."""
+    _memory.cache_clear()
+
+
+def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
+    """Return the html *part* of *content* as pieces, its links found; None: it has to be gone through as a whole."""
+    size = part.body_end - part.body_start
+    rules = _rules_for(part, judgement) if size in _PAGE else None
+    if rules is None:
+        return None
+    memory = _memory(rules)
+    if not memory.worth_asking():
+        return None
+    raw = content[part.body_start : part.body_end]
+    pieces = _pieces(raw, memory)
+    memory.helped(bool(pieces))
+    if not pieces:
+        return None
+    found: list[Found] = []
+    pixel_at, start = size, 0
+    for piece in pieces:
+        if piece.body_end >= 0:
+            pixel_at = start + piece.body_end
+        found += piece.found
+        start += len(piece.raw)
+    return Leaf(part=part, raw=raw, pieces=tuple(pieces), found=tuple(found), pixel_at=pixel_at, bare=not rules.quoted)
+
+
+def _pieces(raw: bytes, memory: Memory) -> list[Piece]:
+    """Return what *raw* consists of; nothing: too much of it is new, or does not end in it."""
+    pieces: list[Piece] = []
+    unended = b""
+    for cut in _cut(raw, memory):
+        piece = cut if isinstance(cut, Piece) else None
+        if piece is None or unended:
+            octets = unended + cut.raw
+            if len(octets) > MOST:
+                return []
+            # A longer piece than was cut out comes first; it is not asked for how often it came.
+            piece = memory.read(octets, keep=isinstance(cut, Piece) or cut.seen)
+            # Without one it ends inside of something that may end in the next.
+            unended = octets if piece is None else b""
+        if piece is not None:
+            pieces.append(piece)
+    return [] if unended else pieces
+
+
+def _cut(raw: bytes, memory: Memory) -> list[Piece | New]:
+    """Return *raw* in pieces, known or new; nothing: too many of them are new."""
+    cuts: list[Piece | New] = []
+    size = len(raw)
+    new = size // _OCTETS_FOR_A_NEW_ONE + 1
+    start = 0
+    piece: Piece | None = None
+    lost = False
+    while start < size:
+        piece = memory.recall(raw, start, piece)
+        if piece is not None:
+            cuts.append(piece)
+            start += len(piece.raw)
+            lost = False
+            continue
+        end = _end(raw, start, None if lost else memory)
+        lost = True
+        octets = raw[start:end]
+        seen = memory.see(octets)
+        new -= not seen
+        cuts.append(New(octets, seen))
+        start = end
+    # All of it was seen now: the next one like it finds more.
+    return cuts if new >= 0 else []
+
+
+def _end(raw: bytes, start: int, memory: Memory | None) -> int:
+    """Return the end of what is new at *start*: where something known begins, or at the next good place.
+
+    Without *memory* nothing known is looked for, as nothing was found for the piece before.
+    """
+    if memory is None:
+        cut = _CUT.search(raw, start + LEAST)
+        return cut.end() if cut else len(raw)
+    end = 0
+    for cut in _CUT.finditer(raw, start):
+        at = cut.end()
+        if memory.recall(raw, at) is not None:
+            return at
+        if not end and at - start >= LEAST:
+            end = at
+        if at - start >= _NEAR:
+            return end
+    return end or len(raw)
+
+
+def _rules_for(part: Part, judgement: Judgement) -> Rules | None:
+    # In base64 no line is where it was once a name is longer. What a link shows may stand in the piece behind it.
+    quoted = part.encoding == "quoted-printable"
+    if part.kind != "text/html" or not (quoted or part.encoding in IDENTITY) or judgement.leave_visible:
+        return None
+    charset = charset_of(part.parameters.get("charset"))
+    if charset is None or charset.wide:
+        return None
+    return Rules(quoted, charset.codec, judgement)
+
+
+def _read(raw: bytes, rules: Rules) -> Piece | None:
+    body = decode_qp(raw) if rules.quoted else raw
+    if body is None or not body.strip() or has_long_line(raw):
+        return None
+    if INLINE_PGP in body or _OWN_PIXEL in body:
+        return None
+    charset = Charset(codec=rules.codec)
+    if exact_codec(charset, body) != rules.codec:
+        return None
+    seen = html.scan_piece(body)
+    if seen is None:
+        return None
+    hrefs, body_end = seen
+    numbers: dict[str, int] = {}
+    quoted = rules.quoted
+    marks, found = judge_hrefs(hrefs, Page(body, rules.codec, sent_as=rules.codec), rules.judgement, numbers)
+    if body_end is not None:
+        marks = tuple(sorted((*marks, Mark(body_end, body_end, PIXEL))))
+    marks = placed(raw, body, marks, quoted=quoted)
+    # Where the pixel would go; whether it does is the page's business.
+    pixel = next((mark for mark in marks if mark.link == PIXEL), None)
+    marks = tuple([mark for mark in marks if mark is not pixel])
+    return Piece(
+        raw=raw,
+        quoted=quoted,
+        found=found,
+        urls=tuple(numbers),
+        marks=marks,
+        written=written_lines(raw, marks, quoted=quoted),
+        body_end=-1 if pixel is None else pixel.start,
+    )

@@ -1,0 +1,225 @@
+"""What was recognised leaves just as if it had been read: every page here goes both ways, compared byte for byte."""
+
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import injector
+from injector import HeaderEdits, Options, Plan, Rendered, recall
+from injector.find import Judgement
+from injector.recall import Memory, Rules
+from tests.unit.injector.mails import STAMP, HexMinter, multipart, options, part, top
+
+EDITS = HeaderEdits(set_message_id=STAMP)
+ENCODINGS = ("quoted-printable", "8bit", "7bit", "base64", "")
+CARD = """\
+<table><tr><td style="font-family:Arial,sans-serif;font-size:14px;line-height:1.5;color:#333333">Words — and more</td>
+<td><a href="https://shop.example.com/{0}?a=1&amp;b={0}" style="color:#fff">See {0}</a></td></tr></table>
+"""
+#: What a page may consist of. Much of it begins in one line and ends in another, or never.
+SNIPPETS = (
+    CARD.format(1),
+    CARD.format(2),
+    "<p>Dear {},</p>\n",
+    '<p><a href="https://example.com/u/{}">Unsubscribe</a></p>\n',
+    "<style>\n<a href='https://example.com/no'>\n{}\n</style>\n",
+    "<!-- {}\n<a href='https://example.com/no'>\n-->\n",
+    "<!--[if mso]>\n<v:roundrect href='https://example.com/mso'>{}\n</v:roundrect>\n<![endif]-->\n",
+    "<!--[if !mso]><!-->\n<a href=https://example.com/others>{}</a>\n<!--<![endif]-->\n",
+    "<svg>\n<a href='https://example.com/svg'>{}</a>\n<style>\n</style></svg>\n",
+    "<svg><style>\n",
+    "<script>\nif (a < b) '</script'\n<a href='https://example.com/no'>\n</script>\n",
+    "<a title='\n<a href=https://example.com/no>\n{}' href='https://example.com/late'>\n",
+    "<a href='https://example.com/{}'\n<a>\n",
+    "<!--\n",
+    "-->\n",
+    "<textarea>\n",
+    "</textarea>\n",
+    "</body>\n",
+    "<a href='https://example.com/x'\n  clicktracking='off'>{}</a>\n",
+    "<a href='https+notrack://example.com/{}'>x</a>\n",
+    "<a href='mailto:ann@example.com'>x</a><a href='https://example.com/amsweb.php?{}'>x</a>\n",
+    "<a href='https://example.com/long?{}'>x</a>" * 3 + "\n",
+    "<p>" + "long words in one line, " * 12 + "{}</p>\n",
+    "<p>white space at the end {} \n",
+    "<p>" + "x" * 1_100 + "</p>\n",
+    "<img src='https://t.example.com/track/o/pixel'>\n",
+    "-----BEGIN PGP MESSAGE-----\n",
+    "\n\n",
+    "<\n",
+    "é—ü {}\n",
+    "<![CDATA[ {} ]]>\n",
+    "<?php {} ?>\n",
+)
+NAMES = st.text(st.sampled_from("abz Zé'<&=\""), max_size=12)
+
+
+class Choosy(HexMinter):
+    """Leaves a link alone now and then, as when its token would be too long."""
+
+    def click(self, link: int, url: str) -> str | None:
+        """Return no address for the second link."""
+        return None if link == 1 else super().click(link, url)
+
+
+@pytest.fixture(autouse=True)
+def _a_fresh_memory() -> Iterator[None]:
+    recall.forget()
+    yield
+    recall.forget()
+
+
+def mail(page: str, encoding: str, charset: str = "utf-8") -> bytes:
+    """Return *page* in a message that has a text beside it."""
+    octets = page.replace("\n", "\r\n").encode(charset, "replace")
+    text = part(b"https://shop.example.com/1\r\n", "text/plain", encoding=encoding)
+    return top(multipart("alternative", text, part(octets, charset=charset, encoding=encoding)))
+
+
+def both(content: bytes, chosen: Options, minter: HexMinter, *, eight_bit: bool = True) -> tuple[Plan, Rendered]:
+    """Return what is planned and rendered with what is remembered, having compared it with what is read."""
+    parsed = injector.parse(content)
+    known = injector.plan(parsed, chosen, campaign=True)
+    read = injector.plan(parsed, chosen, campaign=True, recalls=False)
+    assert (known.links, known.reason, known.pixel_part) == (read.links, read.reason, read.pixel_part)
+    assert [leaf.found for leaf in known.leaves] == [leaf.found for leaf in read.leaves]
+    rendered = known.render(minter, EDITS, eight_bit=eight_bit)
+    assert rendered == read.render(minter, EDITS, eight_bit=eight_bit)
+    return known, rendered
+
+
+def recalled(plan: Plan) -> bool:
+    """Tell whether the page was recognised."""
+    return any(leaf.pieces for leaf in plan.leaves)
+
+
+@given(
+    snippets=st.lists(st.sampled_from(SNIPPETS), min_size=1, max_size=14),
+    names=st.lists(NAMES, min_size=3, max_size=4),
+    encoding=st.sampled_from(ENCODINGS),
+    charset=st.sampled_from(["utf-8", "windows-1251", "iso-2022-jp", "x-nobody"]),
+    least=st.integers(1, 120),
+    choosy=st.booleans(),
+    eight_bit=st.booleans(),
+    text_links=st.booleans(),
+)
+def test_mails_of_a_campaign_leave_as_if_each_was_read(
+    snippets: list[str],
+    names: list[str],
+    encoding: str,
+    charset: str,
+    least: int,
+    *,
+    choosy: bool,
+    eight_bit: bool,
+    text_links: bool,
+) -> None:
+    """Whatever a page holds, wherever it is cut, and however often its pieces came before."""
+    recall.forget()
+    minter = Choosy() if choosy else HexMinter()
+    with patch.multiple(recall, LEAST=least, _PAGE=range(1, 1_000_000), _OCTETS_FOR_A_NEW_ONE=least, _HEAD=least):
+        for name in names:
+            page = "".join(snippet.replace("{}", name) for snippet in snippets)
+            spelled = charset if charset not in {"iso-2022-jp", "x-nobody"} else "utf-8"
+            content = mail(page, encoding, spelled).replace(spelled.encode(), charset.encode())
+            both(content, options(text_links=text_links), minter, eight_bit=eight_bit)
+
+
+READERS = ("Ann", "Benjamin", "Zoë", "Ö", "Maximilian", "Eve", "Christabel", "Bo")
+CAMPAIGN = "<html><head>\n<style>\np { margin: 0 }\n</style>\n</head><body>\n<p>Dear {},</p>\n" + (
+    "".join(map(CARD.format, range(24))) + '<p><a href="https://example.com/u/{}">Unsubscribe</a></p>\n</body></html>\n'
+)
+
+
+@pytest.mark.parametrize("encoding", ["quoted-printable", "8bit", "7bit", ""])
+def test_a_campaign_is_known_after_a_few_mails(encoding: str) -> None:
+    """What comes for the second time is kept; the personal pieces are read in each. Names move what follows them."""
+    known = [
+        recalled(both(mail(CAMPAIGN.replace("{}", name), encoding), options(), HexMinter())[0]) for name in READERS
+    ]
+    assert known[0] is False
+    assert all(known[4:])
+
+
+def test_what_is_new_in_most_of_its_pieces_is_read_as_a_whole() -> None:
+    """And after many such pages most are not even looked at."""
+    pages = ["".join(CARD.format(f"{mailing}-{number}") for number in range(12)) for mailing in range(30)]
+    for page in pages:
+        plan, rendered = both(mail(page, "8bit"), options(), HexMinter())
+        assert not recalled(plan)
+        assert rendered.links == 12
+
+
+def test_nothing_is_kept_that_came_once() -> None:
+    """A name in a greeting stands in one mail: it is not held in memory for the next."""
+    for name in READERS:
+        both(mail(CAMPAIGN.replace("{}", name), "8bit"), options(), HexMinter())
+    memory = recall._memory(Rules(quoted=False, codec="utf-8", judgement=judgement_of(options())))
+    kept = b"".join(piece.raw for alike in memory._young.values() for piece in alike)
+    assert b"shop.example.com" in kept
+    assert not any(f"Dear {name}".encode() in kept for name in READERS)
+
+
+def test_pieces_under_other_settings_are_other_pieces() -> None:
+    """What was judged under one setting is not taken for another."""
+    content = mail(CAMPAIGN, "quoted-printable")
+    for _ in range(3):
+        for chosen in (options(), options(clicks=False), options(opens=False), options(public_url="https://u.example")):
+            both(content, chosen, HexMinter())
+
+
+def test_a_page_without_lines_is_read_as_a_whole() -> None:
+    """There is nowhere to cut it, and it is too large to be kept."""
+    content = mail(CAMPAIGN.replace("\n", " ") * 3 + "\n", "quoted-printable")
+    for _ in range(3):
+        assert not recalled(both(content, options(), HexMinter())[0])
+
+
+def test_a_link_whose_address_is_longer_than_its_neighbours_is_folded_anew() -> None:
+    """A line is cut where lines of its length were cut before."""
+
+    class Growing(HexMinter):
+        size = 0
+
+        def click(self, link: int, url: str) -> str | None:
+            """Return a longer address each time."""
+            self.size += 1
+            return f"{super().click(link, url)}{'x' * self.size}{'=' if self.size % 7 == 0 else ''}"
+
+    content = mail(CAMPAIGN, "quoted-printable")
+    for _ in range(3):
+        plan = injector.plan(injector.parse(content), options(), campaign=True)
+    assert recalled(plan)
+    read = injector.plan(injector.parse(content), options(), campaign=True, recalls=False)
+    one, other = Growing(), Growing()
+    for _ in range(12):
+        assert plan.render(one, EDITS) == read.render(other, EDITS)
+
+
+def test_memory_forgets_what_was_not_asked_for() -> None:
+    """Two generations of so many octets: what came again lives on, the rest goes."""
+    memory = Memory(Rules(quoted=False, codec="utf-8", judgement=judgement_of(options())))
+    pieces = [f"<p>{number} {'x' * 900}</p>\r\n".encode() for number in range(4)]
+    with patch.multiple(recall, _OCTETS_KEPT=1_000, _SEEN_KEPT=2):
+        assert memory.recall(pieces[0], 0) is None
+        assert [memory.see(pieces[0]), memory.see(pieces[0])] == [False, True]
+        kept = memory.read(pieces[0], keep=True)
+        assert kept is not None
+        assert memory.recall(pieces[0], 0) is kept
+        for piece in pieces[1:3]:
+            memory.read(piece, keep=True)
+        # In the older generation now, and asked for: it moves to the younger one.
+        assert memory.recall(pieces[0], 0) is kept
+        for piece in pieces[1:] * 3:
+            memory.read(piece, keep=True)
+        assert memory.recall(pieces[0], 0) is None
+        assert [memory.see(piece) for piece in pieces] == [True, False, False, False]
+        assert [memory.see(pieces[0]), memory.see(pieces[2])] == [False, True]
+
+
+def judgement_of(chosen: Options) -> Judgement:
+    """Return how links are judged under *chosen* where a mail says nothing about it."""
+    return Judgement(chosen.clicks, chosen.text_links, chosen.skip, chosen.public_url)
