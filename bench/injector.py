@@ -49,7 +49,10 @@ _LINKS: Final = 16
 _MANY_LINKS: Final = 67
 #: More mails than the injector remembers links of, so that each link is new to it; and others for whole messages.
 _VARIANTS: Final = range(1_000, 1_160)
-_OTHER_VARIANTS: Final = range(2_000, 2_160)
+_OTHER_VARIANTS: Final = range(2_000, 2_600)
+#: Mails of one campaign, and how many of them come before any is measured.
+_READERS: Final = range(600)
+_FIRST_MAILS: Final = 8
 #: The size of hostile mail, which is also measured at half of it.
 MEGABYTE: Final = 1_000_000
 
@@ -123,16 +126,18 @@ def _html_case(name: str, run: proofs.Run, flaw: proofs.Flaw, baseline: str) -> 
 
 
 def _message_cases() -> Iterator[Case]:
-    contents = {encoding: mails.message(mails.newsletter(), encoding) for encoding in _ENCODINGS}
-    content = contents["quoted-printable"]
     real = UrlMinter(_KEYRING, _BASE, _KEY)
+    content = mails.message(mails.personal(mails.newsletter(), 0), "quoted-printable")
     yield Case(
         name="message: email, read and written", run=partial(_email, content), flaw=proofs.same(content), baseline=_SOUP
     )
-    yield _message_case("message: quoted-printable, no tokens", content, ConstantMinter())
-    for encoding, each in contents.items():
-        yield _message_case(f"message: {encoding}", each, real)
-        plan = _plan(each)
+    for encoding in _ENCODINGS:
+        campaign = [mails.message(mails.personal(mails.newsletter(), number), encoding) for number in _READERS]
+        yield _message_case(f"message: {encoding}", campaign, real)
+        if encoding == "quoted-printable":
+            yield _message_case(f"message: {encoding}, no tokens", campaign, ConstantMinter())
+        yield _message_case(f"message: {encoding}, not recognised", campaign, real, recalls=False)
+        plan = _plan(campaign[0])
         yield Case(
             name=f"message: {encoding}, next recipient",
             run=partial(plan.render, real, _EDITS),
@@ -140,34 +145,26 @@ def _message_cases() -> Iterator[Case]:
             baseline=_SOUP,
             bar=_MESSAGE_BAR,
         )
-    yield _new_links_case(real)
+    new = [mails.message(mails.newsletter(variant=number), "quoted-printable") for number in _OTHER_VARIANTS]
+    yield _message_case("message: quoted-printable, each link new", new, real)
     urls = [link.url for link in plan.links]
     yield Case(
-        name="message: its 18 tokens",
+        name=f"message: its {len(urls) + 2} tokens",
         run=partial(_tokens, real, urls),
         flaw=proofs.claimed(_KEYRING, _KEY, urls),
         baseline=_MESSAGE,
     )
 
 
-def _message_case(name: str, content: bytes, minter: injector.Minter) -> Case:
-    return Case(
-        name=name,
-        run=partial(_whole, content, minter),
-        flaw=proofs.rendered(_plan(content), minter, _EDITS),
-        baseline=_SOUP,
-        bar=_MESSAGE_BAR,
-    )
-
-
-def _new_links_case(minter: injector.Minter) -> Case:
-    contents = [mails.message(mails.newsletter(variant=number), "quoted-printable") for number in _OTHER_VARIANTS]
+def _message_case(name: str, contents: list[bytes], minter: injector.Minter, *, recalls: bool = True) -> Case:
+    for content in contents[:_FIRST_MAILS]:
+        _plan(content, recalls=recalls)
     turn = cycle(contents)
     return Case(
-        name="message: quoted-printable, each link new",
-        run=lambda: _whole(next(turn), minter),
+        name=name,
+        run=lambda: _plan(next(turn), recalls=recalls).render(minter, _EDITS),
         # The first call, whose result is looked at, takes the first of them.
-        flaw=proofs.rendered(_plan(contents[0]), minter, _EDITS),
+        flaw=proofs.rendered(_plan(contents[0], recalls=recalls), minter, _EDITS),
         baseline=_SOUP,
         bar=_MESSAGE_BAR,
     )
@@ -246,8 +243,8 @@ def _html_step(leaf: Leaf) -> Step:
     return Step(body, splice(body, edits), edits)
 
 
-def _plan(content: bytes) -> injector.Plan:
-    return injector.plan(injector.parse(content), _OPTIONS, campaign=True)
+def _plan(content: bytes, *, recalls: bool = True) -> injector.Plan:
+    return injector.plan(injector.parse(content), _OPTIONS, campaign=True, recalls=recalls)
 
 
 def _whole(content: bytes, minter: injector.Minter) -> injector.Rendered:

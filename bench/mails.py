@@ -171,6 +171,14 @@ def newsletter(*, links: int = 16, octets: int = 20_000, variant: int = 0, per_c
     return page.replace("\n", "\r\n").encode()
 
 
+def personal(page: bytes, reader: int) -> bytes:
+    """Return *page* as a mailer fills it in: a greeting by name, and an unsubscribe link of the reader's own."""
+    name = _words(reader, 1).title().encode() + b" %d" % (reader % 97)
+    page = page.replace(b"<h2 ", b"<p>Dear %b,</p>\r\n<h2 " % name, 1)
+    link = b'<a href="https://shop.example.com/unsubscribe/%08x?list=4">Unsubscribe</a> ' % (reader * 7_919)
+    return page.replace(b'<a href="#top">', link + b'<a href="#top">', 1)
+
+
 def message(html: bytes, encoding: str) -> bytes:
     """Return a multipart/alternative message with *html*, its parts in the transfer encoding *encoding*."""
     lines = [f"{_words(number * 11, 9)} \u2014 https://shop.example.com/{number}\r\n" for number in range(24)]
