@@ -37,7 +37,7 @@ _OCTETS_FOR_A_NEW_ONE: Final = 4 * LEAST
 _IN_VAIN: Final = 16
 _ONE_IN: Final = 8
 # Each of two generations.
-_OCTETS_KEPT: Final = 1_048_576
+_OCTETS_KEPT: Final = 524_288
 _SEEN_KEPT: Final = 8_192
 # A pixel of ours: whether it is the same recipient's is asked of the page as a whole.
 _OWN_PIXEL: Final = b"/track/o/"
@@ -131,7 +131,7 @@ class New(NamedTuple):
     seen: bool
 
 
-_memory: Final = lru_cache(maxsize=8)(Memory)
+_memory: Final = lru_cache(maxsize=4)(Memory)
 
 
 def forget() -> None:

@@ -238,9 +238,10 @@ class MailLedger:
 
     async def _insert(self, messages: Sequence[NewMessage]) -> Sequence[Correlated | None]:
         sealer = self._ledger.sealer
+        keys = [key_bytes(message.key) for message in messages]
         rows = await self._ledger.fetch(
             "insert_messages",
-            [key_bytes(message.key) for message in messages],
+            keys,
             [message.accepted_at for message in messages],
             [message.campaign for message in messages],
             [message.submission for message in messages],
@@ -263,7 +264,7 @@ class MailLedger:
             [_sealed(sealer, message.subscriber) for message in messages],
         )
         added = {
-            key_text(row["key"]): Correlated(
+            row["key"]: Correlated(
                 id=row["id"],
                 turn=1,
                 suppressed=row["suppressed"],
@@ -273,7 +274,7 @@ class MailLedger:
             for row in rows
         }
         # A key that stands twice in one group gives one row: the first takes it, the second finds it known.
-        return [added.pop(message.key, None) for message in messages]
+        return [added.pop(key, None) for key in keys]
 
     async def _mark_dots(self, marks: Sequence[tuple[int, int]]) -> Sequence[bool]:
         ordered = sorted(marks)

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from email.utils import format_datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -190,8 +191,12 @@ def received_line(draft: Draft, addressed: Addressed) -> bytes:
     return (
         f"Received: from {submission.helo or 'unknown'}{client}\r\n"
         f"\tby {draft.profile.hostname} with {submission.protocol} id {addressed.key};\r\n"
-        f"\t{format_datetime(submission.received_at)}\r\n"
+        f"\t{_date(submission.received_at.replace(microsecond=0))}\r\n"
     ).encode("ascii", "replace")
+
+
+# Whole seconds are written, always in UTC, and many messages come in each.
+_date = lru_cache(maxsize=64)(format_datetime)
 
 
 def _original_id(value: str | None) -> MessageId | None:
