@@ -54,7 +54,8 @@ class DataReader:
     def feed(self, block: bytes) -> int | None:
         """Take the next block; return how many of its octets belong to the message once the end is in it, else None."""
         piece = self._undecided + block
-        end = piece.find(_END)
+        # An octet is found twenty times as fast as a string, and base64 has no dots.
+        end = piece.find(_END) if b"." in piece else -1
         if end >= 0:
             used = end + len(_END) - len(self._undecided)
             self._keep(piece[: end + 2])
@@ -95,7 +96,7 @@ class DataReader:
         # What could begin the end is held back as long as it can; a dot that is let go here has met a bare LF.
         if b"\0" in normal or normal.endswith(b"\n."):
             self._refusal = replies.BAD_LINE_ENDS
-        if b"\r\n." in normal:
+        if b"." in normal and b"\r\n." in normal:
             normal = normal.replace(b"\r\n.", b"\r\n")
         self._octets += len(normal)
         if self._octets > self._max_bytes or self._refusal is not None:
