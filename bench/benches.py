@@ -1,12 +1,13 @@
 """All benches by name, and what a bench is: one function that measures on a stage and returns what it found.
 
-A new bench is a file with such a function, a line in `BENCHES`, and its name in `sidecar.cli_parser`.
+A new bench is a file with such a function, a line in `BENCHES`, and its name in `sidecar.cli_parser`: among those of
+`all`, or among the long ones.
 """
 
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from bench import courier, injector, relay, store, tracker, webhooks
+from bench import courier, growth, injector, relay, start, store, tracker, webhooks
 from bench.report import Found
 from bench.stage import Stage
 
@@ -26,4 +27,6 @@ BENCHES: Final[Mapping[str, Bench]] = {
     "store": store.bench,
     "courier": courier.bench,
     "webhooks": webhooks.bench,
+    "start": start.bench,
+    "growth": growth.bench,
 }

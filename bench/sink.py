@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Final, cast
 
@@ -25,6 +26,9 @@ _EHLO: Final = b"250-sink.example\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-
 #: Nothing that names a message stands behind so many octets of its header.
 _HEADER_OCTETS: Final = 8_192
 _START_SECONDS: Final = 20.0
+
+# As long as Postfix's: an upstream's own ids are kept beside each message, so that its events find it.
+_IDS: Final = count(1)
 
 
 class Arrived(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +153,7 @@ class _Session(asyncio.Protocol):
         blocks.append(data[:end])
         self._counts.add(self._recipients, b"".join(blocks).removesuffix(b".\r\n"))
         self._blocks = None
-        self._transport.write(b"250 2.0.0 Ok: queued as %X\r\n" % self._counts.messages)
+        self._transport.write(b"250 2.0.0 Ok: queued as %010X\r\n" % next(_IDS))
         return data[end:]
 
 

@@ -27,7 +27,9 @@ Exit codes: 0 all well, 1 something failed, 2 a wrong setting or argument.
 """
 
 #: What can be measured, each by itself, and who can be measured beside it.
-BENCHES = ("relay", "tracker", "injector", "store", "courier", "webhooks")
+BENCHES = ("relay", "tracker", "injector", "store", "courier", "webhooks", "start")
+#: These too, but `all` is without them: each takes a quarter of an hour, and gigabytes of disk.
+LONG_BENCHES = ("growth",)
 BENCH_PEERS = ("postfix", "haraka", "nginx")
 
 _LARGEST_PAGE = 1000
@@ -227,8 +229,11 @@ def _passwd(to: argparse.ArgumentParser) -> None:
 
 
 def _bench(to: argparse.ArgumentParser) -> None:
-    names = (*BENCHES, "all")
-    to.add_argument("bench", nargs="?", choices=names, default="all", help="what is measured (all)")
+    names = (*BENCHES, "all", *LONG_BENCHES)
+    without = ", ".join(LONG_BENCHES)
+    to.add_argument(
+        "bench", nargs="?", choices=names, default="all", help=f"what is measured (all, which is without {without})"
+    )
     to.add_argument("--rounds", type=_rounds, metavar="N", help="how often each takes its turn; each bench has its own")
     to.add_argument(
         "--against",

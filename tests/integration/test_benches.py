@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import relay, store
+from bench import relay, start, store
 from bench.paired import PairedRow
 from bench.servers import outrider, stores
 from bench.stage import Stage
@@ -48,3 +48,12 @@ async def test_the_relay_is_measured_beside_all_that_is_here(given: Servers) -> 
     assert "whole job, one worker" in names
     assert any("Postfix" in name for name in names) or any("postfix" in each for each in found.left_out)
     assert any("Haraka" in name for name in names) or any("haraka" in each for each in found.left_out)
+
+
+@pytest.mark.soak
+async def test_the_start_is_measured() -> None:
+    """It is up, and it ends when it is told to."""
+    found = await start.bench(Stage(rounds=1))
+    [row] = found.rows
+    assert isinstance(row, PairedRow)
+    assert (row.flaw, row.units) == (None, 1)
