@@ -29,7 +29,7 @@ class Missing(StrEnum):
     AMBIGUOUS = "ambiguous"
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class Found(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The message, and by which step it was found."""
 
     message: Correlated
@@ -46,20 +46,25 @@ def attribute(sighting: Sighting, led: Mapping[bytes, Sequence[Correlated]]) -> 
     worst = Missing.UNKNOWN_KEY if sighting.notice is None else Missing.UNKNOWN_ID
     for lookup in sighting.names:
         outcome = _one_of(lookup, led.get(lookup.named, ()), sighting.recipient)
-        if isinstance(outcome, Found):
+        if outcome is None:
+            continue
+        # Asked of the enum, because to ask a struct's class takes ten times as long.
+        if not isinstance(outcome, Missing):
             return outcome
-        if outcome is not None:
-            worst = max(worst, outcome, key=_STRENGTH.index)
+        worst = max(worst, outcome, key=_STRENGTH.index)
     return worst
 
 
 def _one_of(lookup: Lookup, messages: Sequence[Correlated], recipient: bytes) -> Found | Missing | None:
     if not messages:
         return None
+    if lookup.own:
+        # What nearly all hits are.
+        return Found(message=messages[0], step=lookup.step) if len(messages) == 1 else Missing.AMBIGUOUS
     if lookup.step is Step.BATCH and not recipient:
         # It stands for several, also when only one of them is known yet.
         return Missing.AMBIGUOUS
-    if not lookup.own and recipient:
+    if recipient:
         theirs = [one for one in messages if one.recipient_index == recipient]
         # Of who was erased nobody knows the address any more: an id of that message alone is still good.
         erased = [one for one in messages if not one.recipient_index and lookup.step is not Step.BATCH]

@@ -7,10 +7,11 @@ came. Bursts, the one rule that looks at several hits, are `courier.bursts`' par
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from types import MappingProxyType
 
 import msgspec
 
@@ -27,6 +28,9 @@ class Verdict(StrEnum):
     PERSON = "person"
     PROBABLE = "probable"
     MACHINE = "machine"
+
+    # That of an enum is written in Python, as it is for the reasons below; they are looked up with every hit.
+    __hash__ = str.__hash__
 
 
 class Reason(StrEnum):
@@ -53,8 +57,16 @@ class Reason(StrEnum):
     PROVIDER_SAYS = "provider_says"
     PROVIDER_SILENT = "provider_silent"
 
+    __hash__ = str.__hash__
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+
+# Members by names of this module: a look at an enum's class takes longer than most of what is asked of a hit.
+_MACHINE = Verdict.MACHINE
+_OPENED, _UNSUBSCRIBED = EventType.OPENED, EventType.UNSUBSCRIBED
+_EVIDENCE: Mapping[Reason, str] = MappingProxyType({reason: f"{reason}/{RULES}" for reason in Reason})
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A verdict and its evidence."""
 
     verdict: Verdict
@@ -63,12 +75,12 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def machine(self) -> bool:
         """Whether the hit counts apart from people's."""
-        return self.verdict is Verdict.MACHINE
+        return self.verdict is _MACHINE
 
     @property
     def evidence(self) -> str:
         """The reason with the version of the rules, as the ledger keeps it: `head_request/1`."""
-        return f"{self.reason}/{RULES}"
+        return _EVIDENCE[self.reason]
 
 
 # Apple's Mail Privacy Protection fetches images through a proxy whose agent is exactly this, read or not.
@@ -105,12 +117,12 @@ def judge(hit: Hit) -> Judgement:
     """Say who stands behind *hit*, and by what sign."""
     if hit.method == "HEAD":
         return Judgement(verdict=Verdict.MACHINE, reason=Reason.HEAD_REQUEST)
-    if hit.type is EventType.UNSUBSCRIBED:
+    if hit.type is _UNSUBSCRIBED:
         # A POST is an act (RFC 8058); the mailbox provider's server performs it because a person pressed a button.
         return Judgement(verdict=Verdict.PERSON, reason=Reason.POSTED)
-    if _PREFETCH.search(hit.purpose.lower()):
+    if hit.purpose and _PREFETCH.search(hit.purpose.lower()):
         return Judgement(verdict=Verdict.MACHINE, reason=Reason.PREFETCH)
-    return _judge_agent(hit.user_agent.strip().lower(), opened=hit.type is EventType.OPENED)
+    return _judge_agent(hit.user_agent, opened=hit.type is _OPENED)
 
 
 def judge_notice(notice: Notice) -> Judgement | None:
@@ -119,11 +131,10 @@ def judge_notice(notice: Notice) -> Judgement | None:
         return None
     if notice.machine:
         return Judgement(verdict=Verdict.MACHINE, reason=Reason.PROVIDER_SAYS)
-    agent = notice.user_agent.strip().lower()
-    if not agent:
+    if not notice.user_agent.strip():
         # It filters what it takes for machines, and does not tell us the rest.
         return Judgement(verdict=Verdict.PROBABLE, reason=Reason.PROVIDER_SILENT)
-    return _judge_agent(agent, opened=notice.what is What.OPENED)
+    return _judge_agent(notice.user_agent, opened=notice.what is What.OPENED)
 
 
 def like_a_person(reason: str | None, *, machine: bool) -> bool:
@@ -169,7 +180,8 @@ def too_early(at: datetime, accepted_at: datetime, seconds: float) -> bool:
 
 # A few agents make most of the traffic, and the tables cost more than everything else about a hit.
 @lru_cache(maxsize=4096)
-def _judge_agent(agent: str, *, opened: bool) -> Judgement:
+def _judge_agent(spelt: str, *, opened: bool) -> Judgement:
+    agent = spelt.strip().lower()
     if not agent:
         return Judgement(verdict=Verdict.MACHINE, reason=Reason.NO_USER_AGENT)
     if agent == _BARE:

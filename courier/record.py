@@ -6,17 +6,16 @@ came, and tried again when one of its ids leads to a message.
 """
 
 import asyncio
-import hashlib
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import structlog
 
 from courier.attribute import Found, Missing, attribute
-from courier.engagement import OWN, Event, changes, sum_up, tallies
+from courier.engagement import NOTHING, OWN, sum_up, tally_new
 from courier.outbox import OPEN, ams_url
 from courier.recorded import PARKED, Outcome, count
+from courier.rows import counted, digest, event_row, moved_counts, newly_suppressed, parked_row
 from courier.rules import Rules, labelled
 from courier.settings import AmsSettings, CourierSettings
 from courier.sighting import Reader, Sighting
@@ -24,12 +23,11 @@ from courier.sinks import Rule, seen, tellings
 from courier.spans import spans
 from ledger import attribution, engagements, outbox, parked, sinks
 from ledger.attribution import Correlated
-from ledger.engagements import Engagement, NewEvent, StoredHit, Suppressed
+from ledger.engagements import StoredHit
 from ledger.events import EventType
 from ledger.numbers import note_numbers
 from ledger.parked import ParkedEvent
 from ledger.store import REFUSED_VALUE, Ledger, Session
-from providers.notice import Bounce
 
 log = structlog.get_logger()
 
@@ -39,8 +37,6 @@ REFUSED = "refused_value"
 _MATCH_LIMIT = 1000
 # So many transactions at once, where each has so many events at least.
 _LANES, _LEAST_OF_A_LANE = 2, 100
-_DEDUPE_BYTES = 16
-_WORDS = 2000
 
 #: Makes events ours to record; returns those that are, by dedupe id, with when they were parked if they were.
 _Claim = Callable[[Session, Collection[bytes]], Awaitable[Mapping[bytes, datetime | None]]]
@@ -63,9 +59,12 @@ class Recorder:
         self._ams = ams
         self._rules = Rules(settings or CourierSettings())
         self._sinks = tuple(rules)
+        self._lanes = [asyncio.Lock() for _ in range(_LANES)]
 
     async def record(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
         """Record events, given as entry id and bytes; when this returns each is stored or parked, durably.
+
+        The next may be recorded meanwhile.
 
         Raises what the driver raises while PostgreSQL is away: nothing, or a part, is stored then; record it again.
         """
@@ -80,12 +79,18 @@ class Recorder:
         if unreadable:
             await self._park_unreadable(unreadable)
         # One writes while PostgreSQL works for the other.
-        lanes = (self._store(lane, _remember, self._park_refused) for lane in _lanes(list(sightings.values())))
+        lanes = (self._pass(at, lane) for at, lane in enumerate(_lanes(list(sightings.values()))))
         for outcome in await asyncio.gather(*lanes, return_exceptions=True):
             if outcome is not None:
                 raise outcome
         # After the events: what is counted as recorded is. Should we end in between, all of it comes again.
         await note_numbers(self._ledger, spans(one.hit for one in sightings.values() if one.hit is not None))
+
+    async def _pass(self, at: int, sightings: Sequence[Sighting]) -> None:
+        # Batches that are recorded at the same time follow each other in each lane: a message's rows are in one lane,
+        # so nobody waits for what another holds.
+        async with self._lanes[at]:
+            await self._store(sightings, _remember, self._park_refused)
 
     async def match_parked(self, *, since: datetime | None = None) -> int:
         """Record the parked events whose message has appeared, of those parked *since*; return how many were tried."""
@@ -131,19 +136,15 @@ class Recorder:
         if not fresh:
             return Outcome()
         led, found = await _resolve(session, fresh)
-        attributed = [(sighting, attribute(sighting, led)) for sighting in fresh]
-        known = [
-            (self._rules.placed(sighting, accepted_at=outcome.message.accepted_at), outcome)
-            for sighting, outcome in attributed
-            if isinstance(outcome, Found)
-        ]
-        left = [
-            _parked(
-                sighting, outcome, found=sum(found.get(one.named, 0) for one in sighting.names), at=ours[sighting.id]
-            )
-            for sighting, outcome in attributed
-            if not isinstance(outcome, Found)
-        ]
+        known: list[tuple[Sighting, Found]] = []
+        left: list[ParkedEvent] = []
+        for sighting in fresh:
+            outcome = attribute(sighting, led)
+            if isinstance(outcome, Missing):
+                ledto = sum(found.get(one.named, 0) for one in sighting.names)
+                left.append(parked_row(sighting, outcome, found=ledto, at=ours[sighting.id]))
+            else:
+                known.append((self._rules.placed(sighting, accepted_at=outcome.message.accepted_at), outcome))
         if left:
             await parked.park(session, left)
         if not known:
@@ -156,27 +157,37 @@ class Recorder:
     ) -> tuple[Sequence[tuple[Sighting, Found]], Sequence[StoredHit]]:
         """Write what *known* tells; return it as it is judged now, and what was told otherwise before."""
         touched = {found.message.id: found.message for _, found in known}
+        # What there is to tell of those of which nothing was told: nearly always they are still alone.
+        told = tally_new(counted(known))
+        first = {
+            message: sum_up(told[message], injected=one.injected) for message, one in touched.items() if not one.engaged
+        }
         # Held before the events are written and counted: two couriers with one message go one after the other.
-        begun = await engagements.begin_engagements(session, touched)
+        begun = await engagements.begin_engagements(session, first)
         before = await engagements.lock_engagements(session, touched.keys() - begun)
-        await engagements.add_events(session, [_event(sighting, found) for sighting, found in known])
-        told = await engagements.tally(session, before) if before else {}
-        # Of these there is nothing to be read that we have not just written.
-        told |= {message: tallies(events) for message, events in _by_message(known, begun).items()}
-        before |= dict.fromkeys(begun, Engagement())
+        await engagements.add_events(session, [event_row(sighting, found) for sighting, found in known])
+        if before:
+            told |= await engagements.tally(session, before)
+        written = before | {message: first[message] for message in begun}
+        before |= dict.fromkeys(begun, NOTHING)
         earlier: list[StoredHit] = []
         if revised := await self._rules.revise(session, known, told):
             told |= await engagements.tally(session, {hit.message for hit in revised})
             ids = {sighting.id for sighting, _ in known}
             earlier = [hit for hit in revised if hit.dedupe not in ids]
             known = labelled(known, revised)
-        after = {message: sum_up(told[message], injected=touched[message].injected) for message in touched}
-        moved = {message: row for message, row in after.items() if row != before[message]}
-        if moved:
-            await engagements.write_engagements(session, moved)
-        if deltas := _deltas(before, moved, touched):
+        anew = {hit.message for hit in revised}
+        after = {
+            message: first[message]
+            if message in begun and message not in anew
+            else sum_up(told[message], injected=one.injected)
+            for message, one in touched.items()
+        }
+        if differing := {message: row for message, row in after.items() if row != written[message]}:
+            await engagements.write_engagements(session, differing)
+        if deltas := moved_counts(before, after, touched):
             await engagements.add_deltas(session, deltas)
-        if suppressed := _suppressed(known):
+        if suppressed := newly_suppressed(known):
             await engagements.suppress(session, suppressed)
         if learnt := {(digest, found.message.id) for sighting, found in known for digest in sighting.learns}:
             await attribution.learn(session, sorted(learnt))
@@ -230,7 +241,7 @@ class Recorder:
     async def _park_unreadable(self, raws: Sequence[bytes]) -> None:
         log.warning("events_parked", reason=UNDECODABLE, events=len(raws))
         events = [
-            ParkedEvent(dedupe=_digest(raw), source=OWN, reason=UNDECODABLE, names=(), payload=raw) for raw in raws
+            ParkedEvent(dedupe=digest(raw), source=OWN, reason=UNDECODABLE, names=(), payload=raw) for raw in raws
         ]
         async with self._ledger.transaction() as session:
             await parked.park(session, events)
@@ -238,7 +249,7 @@ class Recorder:
 
     async def _park_refused(self, sighting: Sighting) -> None:
         async with self._ledger.transaction() as session:
-            await parked.park(session, [_parked(sighting, REFUSED)])
+            await parked.park(session, [parked_row(sighting, REFUSED)])
 
     async def _repark_refused(self, sighting: Sighting) -> None:
         await parked.repark(self._ledger, sighting.id, REFUSED)
@@ -262,122 +273,16 @@ async def _resolve(
     session: Session, sightings: Sequence[Sighting]
 ) -> tuple[dict[bytes, list[Correlated]], dict[bytes, int]]:
     """Return the messages to which each id leads, and to how many each led just before: for those of notices."""
-    lookups = {lookup for sighting in sightings for lookup in sighting.names}
     noticed = {one.named for sighting in sightings if sighting.notice is not None for one in sighting.names}
     found = await attribution.count(session, noticed) if noticed else {}
-    own = await attribution.by_keys(session, {lookup.named for lookup in lookups if lookup.own})
+    keys: set[bytes] = set()
+    aliases: set[bytes] = set()
+    for sighting in sightings:
+        for lookup in sighting.names:
+            (keys if lookup.own else aliases).add(lookup.named)
+    own = await attribution.by_keys(session, keys)
     led = {key: [message] for key, message in own.items()}
-    aliases = {lookup.named for lookup in lookups if not lookup.own}
     if aliases:
         recipients = {sighting.recipient for sighting in sightings if sighting.recipient}
         led |= await attribution.by_aliases(session, aliases, recipients)
     return led, found
-
-
-def _by_message(known: Iterable[tuple[Sighting, Found]], messages: Collection[int]) -> dict[int, list[Event]]:
-    events: dict[int, list[Event]] = {message: [] for message in messages}
-    for sighting, found in known:
-        if (mine := events.get(found.message.id)) is not None:
-            mine.append(
-                Event(
-                    dedupe=sighting.id,
-                    type=sighting.type,
-                    source=sighting.source,
-                    machine=sighting.machine,
-                    at=sighting.at,
-                )
-            )
-    return events
-
-
-def _event(sighting: Sighting, found: Found) -> NewEvent:
-    judgement, notice, message = sighting.judgement, sighting.notice, found.message
-    # Of somebody who was erased nothing is gathered anew: the link may hold the address itself.
-    erased = message.erased
-    return NewEvent(
-        message=message.id,
-        occurred_at=sighting.at,
-        type=sighting.type,
-        source=sighting.source,
-        link=sighting.link,
-        machine=sighting.machine,
-        verdict=None if judgement is None else judgement.verdict,
-        reason=None if judgement is None else judgement.evidence,
-        url=None if erased else sighting.url or None,
-        network=None if erased else _storable(sighting.network),
-        user_agent=None if erased else _storable(sighting.user_agent),
-        dedupe=sighting.id,
-        step=None if notice is None else found.step,
-        bounce=None if notice is None else notice.bounce,
-        smtp_code=None if notice is None else _storable(notice.smtp_code),
-        enhanced_code=None if notice is None else _storable(notice.enhanced_code),
-        description=None if notice is None or erased else _storable(notice.description[:_WORDS]),
-        raw=None if notice is None or erased else notice.raw or None,
-    )
-
-
-def _storable(text: str) -> str | None:
-    # PostgreSQL's text has no NUL; these are evidence only, so losing one is better than parking the event.
-    return text.replace("\0", "") or None
-
-
-def _deltas(
-    before: Mapping[int, Engagement], moved: Mapping[int, Engagement], touched: Mapping[int, Correlated]
-) -> Counter[tuple[int, str]]:
-    deltas: Counter[tuple[int, str]] = Counter()
-    for message, row in moved.items():
-        campaign = touched[message].campaign
-        if campaign is not None:
-            for counter, amount in changes(before[message], row).items():
-                deltas[campaign, counter] += amount
-    return Counter({name: amount for name, amount in deltas.items() if amount})
-
-
-def _suppressed(known: Iterable[tuple[Sighting, Found]]) -> list[Suppressed]:
-    """Return whom campaign mail no longer reaches; mail without a campaign is exempt from unsubscribes."""
-    return [
-        Suppressed(
-            source=found.message.source,
-            recipient_index=found.message.recipient_index,
-            reason=sighting.type,
-            message=found.message.id,
-            at=sighting.at,
-        )
-        for sighting, found in known
-        if _ends_campaigns(sighting, found.message) and _is_of_its_recipient(sighting, found.message)
-    ]
-
-
-def _is_of_its_recipient(sighting: Sighting, message: Correlated) -> bool:
-    # The upstream may copy mail to somebody else under our key: what the copy does is nobody's wish but theirs.
-    return bool(message.recipient_index) and sighting.recipient in {b"", message.recipient_index}
-
-
-def _ends_campaigns(sighting: Sighting, message: Correlated) -> bool:
-    match sighting.type:
-        case EventType.UNSUBSCRIBED:
-            return message.campaign is not None
-        case EventType.COMPLAINED:
-            return True
-        case EventType.BOUNCED | EventType.REJECTED | EventType.FAILED:
-            # The address is dead, whatever mail it was that found out.
-            return sighting.notice is not None and sighting.notice.bounce is Bounce.HARD
-        case _:
-            return False
-
-
-def _parked(sighting: Sighting, reason: str, *, found: int = 0, at: datetime | None = None) -> ParkedEvent:
-    return ParkedEvent(
-        dedupe=sighting.id,
-        source=sighting.source,
-        reason=reason,
-        names=tuple(dict.fromkeys(lookup.named for lookup in sighting.names)),
-        payload=sighting.raw,
-        found=found,
-        recipient_index=sighting.recipient or None,
-        parked_at=at,
-    )
-
-
-def _digest(raw: bytes) -> bytes:
-    return hashlib.sha256(raw).digest()[:_DEDUPE_BYTES]

@@ -115,7 +115,7 @@ class CourierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     reconcile: Annotated[
         float, Meta(gt=0, description="Seconds between two recounts of the campaigns whose counts changed.")
     ] = 300.0
-    batch: Annotated[int, Meta(ge=1, le=10000, description="Hits recorded in one transaction.")] = 1000
+    batch: Annotated[int, Meta(ge=1, le=10000, description="Hits read and recorded at once.")] = 3000
     burst_links: Annotated[
         int,
         Meta(

@@ -28,9 +28,11 @@ _LADDER = tuple(Step)
 #: The steps whose ids are learnt from events that another step matched, and the kind of alias that they become.
 _LEARNT: Mapping[Step, str] = MappingProxyType({Step.PROVIDER_ID: "provider", Step.BATCH: "batch"})
 _AGENT_CHARS = 512
+# By a name of this module: a look at an enum's class takes longer than to make what it is for.
+_TOKEN = Step.TOKEN
 
 
-class Lookup(msgspec.Struct, frozen=True, kw_only=True):
+class Lookup(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One id by which the ledger may find the message."""
 
     step: Step
@@ -40,7 +42,7 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     own: bool = False
 
 
-class Sighting(msgspec.Struct, frozen=True, kw_only=True):
+class Sighting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something that happened to a message, and what we make of it."""
 
     #: 16 bytes; makes the copies of it one.
@@ -150,7 +152,7 @@ def _of_hit(hit: Hit, raw: bytes) -> Sighting | None:
         type=hit.type,
         at=_EPOCH + timedelta(milliseconds=hit.at_ms),
         judgement=judge(hit),
-        names=(Lookup(step=Step.TOKEN, named=hit.key, own=True),),
+        names=(Lookup(step=_TOKEN, named=hit.key, own=True),),
         link=hit.link if hit.link >= 0 else None,
         url=hit.url,
         network=hit.network,

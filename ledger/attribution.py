@@ -11,7 +11,7 @@ import msgspec
 from ledger.store import Record, Session
 
 
-class Correlated(msgspec.Struct, frozen=True, kw_only=True):
+class Correlated(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message to which an id leads, and what an event touches through it."""
 
     id: int
@@ -31,6 +31,8 @@ class Correlated(msgspec.Struct, frozen=True, kw_only=True):
     campaign_id: str | None = None
     #: listmonk knows the recipient.
     subscribed: bool = False
+    #: There is an engagement of it; false: there was none a moment ago, or nobody looked.
+    engaged: bool = False
 
 
 async def by_keys(session: Session, keys: Collection[bytes]) -> dict[bytes, Correlated]:
@@ -73,4 +75,5 @@ def _correlated(row: Record) -> Correlated:
         mailing=row["ams_mailing"],
         campaign_id=row["campaign_id"],
         subscribed=row["subscribed"],
+        engaged=row["engaged"],
     )

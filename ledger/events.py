@@ -31,8 +31,11 @@ class EventType(StrEnum):
     #: A provider said something that we have no word for.
     UNKNOWN = "unknown"
 
+    # That of an enum is written in Python, and every event is counted by its type many times.
+    __hash__ = str.__hash__
 
-class Hit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """One request to a tracked URL, as the tracker saw it.
 
     It is appended to the stream (and, while Redis is away, to the journal) as MessagePack; `id` makes the copy that

@@ -14,7 +14,7 @@ from ledger.sealing import Column, SealedError
 from ledger.store import Ledger, Record, Session
 
 
-class NewItem(msgspec.Struct, frozen=True, kw_only=True):
+class NewItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What AMS is to hear of one event."""
 
     mailing: int
@@ -89,13 +89,7 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
 
 async def queue(session: Session, items: Sequence[NewItem]) -> None:
     """Queue items in the transaction that records their events."""
-    await session.execute(
-        "queue_items",
-        [item.mailing for item in items],
-        [item.campaign for item in items],
-        [item.message for item in items],
-        [item.url for item in items],
-    )
+    await session.copy("outbox", NewItem.__struct_fields__, [msgspec.structs.astuple(item) for item in items])
 
 
 async def withdraw(session: Session, items: Sequence[Withdrawn]) -> None:

@@ -591,9 +591,11 @@ WITH beyond AS (
 DELETE FROM parked_event p USING beyond WHERE p.id = beyond.id RETURNING p.source;
 
 -- name: resolve_keys
--- The messages that these keys name, with what an event of theirs touches.
+-- The messages that these keys name, with what an event of theirs touches. The next engagement is asked for, which is
+-- found by its index also while PostgreSQL takes the table for an empty one.
 SELECT m.key AS named, m.id, m.accepted_at, m.campaign, m.source, m.recipient_index, m.recipient = 'erased' AS erased, m.injected,
-    c.ams_mailing, c.campaign_id, m.subscriber IS NOT NULL AS subscribed
+    c.ams_mailing, c.campaign_id, m.subscriber IS NOT NULL AS subscribed,
+    coalesce((SELECT e.message = m.id FROM engagement e WHERE e.message >= m.id ORDER BY e.message LIMIT 1), false) AS engaged
 FROM message m
 LEFT JOIN campaign c ON c.id = m.campaign
 WHERE m.key = ANY($1::bytea[]);
@@ -629,7 +631,8 @@ WITH led AS MATERIALIZED (
     ) found
 )
 SELECT led.named, m.id, m.accepted_at, m.campaign, m.source, m.recipient_index, m.recipient = 'erased' AS erased, m.injected,
-    c.ams_mailing, c.campaign_id, m.subscriber IS NOT NULL AS subscribed
+    c.ams_mailing, c.campaign_id, m.subscriber IS NOT NULL AS subscribed,
+    coalesce((SELECT e.message = m.id FROM engagement e WHERE e.message >= m.id ORDER BY e.message LIMIT 1), false) AS engaged
 FROM led
 JOIN message m ON m.id = led.message
 LEFT JOIN campaign c ON c.id = m.campaign;
@@ -641,9 +644,26 @@ SELECT digest, message FROM unnest($1::bytea[], $2::bigint[]) AS t (digest, mess
 ON CONFLICT DO NOTHING;
 
 -- name: begin_engagements
--- Make the engagement rows that are missing, and say which those were.
-INSERT INTO engagement (message)
-SELECT message FROM unnest($1::bigint[]) AS t (message) ORDER BY message
+-- Write the engagement rows of the messages $1 that are missing, $2 says how, and tell which those were.
+INSERT INTO engagement (
+    message, opens, clicks, machine_opens, machine_clicks, delivered_at, first_opened_at, last_opened_at,
+    first_clicked_at, bounced_at, complained_at, unsubscribed_at
+)
+SELECT
+    message, coalesce(opens, 0), coalesce(clicks, 0), coalesce(machine_opens, 0), coalesce(machine_clicks, 0),
+    delivered_at, first_opened_at, last_opened_at, first_clicked_at, bounced_at, complained_at, unsubscribed_at
+FROM ROWS FROM (
+    unnest($1::bigint[]),
+    json_to_recordset($2::json) AS (
+        opens integer, clicks integer, machine_opens integer, machine_clicks integer, delivered_at timestamptz,
+        first_opened_at timestamptz, last_opened_at timestamptz, first_clicked_at timestamptz, bounced_at timestamptz,
+        complained_at timestamptz, unsubscribed_at timestamptz
+    )
+) AS t (
+    message, opens, clicks, machine_opens, machine_clicks, delivered_at, first_opened_at, last_opened_at,
+    first_clicked_at, bounced_at, complained_at, unsubscribed_at
+)
+ORDER BY message
 ON CONFLICT (message) DO NOTHING
 RETURNING message;
 
@@ -688,13 +708,24 @@ FROM (
 GROUP BY message, type, source, machine;
 
 -- name: set_engagements
--- Write the engagement rows of these messages anew, given as one JSON array.
+-- Write the engagement rows of the messages $1 anew, as the JSON array $2 has them; what it leaves out is none or null.
 UPDATE engagement e SET
-    opens = t.opens, clicks = t.clicks, machine_opens = t.machine_opens, machine_clicks = t.machine_clicks,
+    opens = coalesce(t.opens, 0), clicks = coalesce(t.clicks, 0),
+    machine_opens = coalesce(t.machine_opens, 0), machine_clicks = coalesce(t.machine_clicks, 0),
     delivered_at = t.delivered_at, first_opened_at = t.first_opened_at, last_opened_at = t.last_opened_at,
     first_clicked_at = t.first_clicked_at, bounced_at = t.bounced_at, complained_at = t.complained_at,
     unsubscribed_at = t.unsubscribed_at
-FROM json_populate_recordset(NULL::engagement, $1::json) t
+FROM ROWS FROM (
+    unnest($1::bigint[]),
+    json_to_recordset($2::json) AS (
+        opens integer, clicks integer, machine_opens integer, machine_clicks integer, delivered_at timestamptz,
+        first_opened_at timestamptz, last_opened_at timestamptz, first_clicked_at timestamptz, bounced_at timestamptz,
+        complained_at timestamptz, unsubscribed_at timestamptz
+    )
+) AS t (
+    message, opens, clicks, machine_opens, machine_clicks, delivered_at, first_opened_at, last_opened_at,
+    first_clicked_at, bounced_at, complained_at, unsubscribed_at
+)
 WHERE e.message = t.message;
 
 -- name: add_campaign_deltas
@@ -801,11 +832,6 @@ SELECT EXISTS (
 ) AS suppressed;
 
 -- == events out to AMS (ledger/outbox.py) ==
-
--- name: queue_items
--- Queue what AMS is to hear.
-INSERT INTO outbox (mailing, campaign, message, url)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]);
 
 -- name: withdraw_items
 -- Let go of what AMS has not taken yet of events of the campaigns $1 and messages $2 with the urls $3, recorded at $4: one for each.

@@ -16,7 +16,7 @@ from sidecar.catalogue import Setting, catalogue, families, sections
 from sidecar.contradictions import Spell
 from sidecar.loading import Loaded
 from sidecar.redaction import redact_url
-from sidecar.settings import Settings, public_url, relay_workers
+from sidecar.settings import Settings, public_url, relay_workers, tracker_workers
 from sidecar.webhook_trust import LEAST_SECRET_CHARS, open_webhooks, short_secrets
 
 # Shorter than this, a key could be found by trying.
@@ -67,7 +67,7 @@ def _shown(setting: Setting, value: Any) -> str:
 def _notes(loaded: Loaded) -> Iterator[str]:
     settings, spell = loaded.settings, loaded.spell
     yield f"injected URLs begin with {public_url(settings)}"
-    yield f"relay processes: {relay_workers(settings)}"
+    yield f"relay processes: {relay_workers(settings)}, tracker processes: {tracker_workers(settings)}"
     yield f"PostgreSQL: {_store(settings.database_url)}; Redis: {_store(settings.redis_url)}"
     yield f"addresses in the ledger: {'encrypted' if settings.keys.addresses else 'kept as they are'}"
     yield f"AMS: {'on' if settings.ams.url else 'off'}"

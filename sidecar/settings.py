@@ -178,6 +178,11 @@ def relay_workers(settings: Settings) -> int:
     return settings.relay.workers or _cores()
 
 
+def tracker_workers(settings: Settings) -> int:
+    """Return how many tracker processes share the port: what is set, else one for each core we may use."""
+    return settings.tracker.workers or _cores()
+
+
 def _cores() -> int:
     # A container is often given fewer cores than the machine has; macOS cannot tell.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

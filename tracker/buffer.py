@@ -50,6 +50,8 @@ class SafeBuffer:
         # How often something was journaled, and how much of that a whole look has seen: until then it waits.
         self._journaled = 0
         self._seen = 0
+        # Hits that the metric does not know yet. It is kept for other processes to see, which costs more than a hit.
+        self._uncounted: dict[EventType, int] = {}
         self._in_stream = {event: HITS.labels(event, "stream") for event in EventType}
         self._in_journal = {event: HITS.labels(event, "journal") for event in EventType}
 
@@ -70,7 +72,7 @@ class SafeBuffer:
                 self._distrust(str(error))
             else:
                 self._numbers.streamed(hit)
-                self._in_stream[hit.type].inc()
+                self._count(hit.type)
                 return
         try:
             await self._journal.append(hit)
@@ -82,6 +84,17 @@ class SafeBuffer:
         self._journaled += 1
         self._numbers.journaled(hit)
         self._in_journal[hit.type].inc()
+
+    def _count(self, event: EventType) -> None:
+        """Count a hit that is in the stream: those of a group, which go on together, at once when all of them have."""
+        if not self._uncounted:
+            asyncio.get_running_loop().call_soon(self._tell)
+        self._uncounted[event] = self._uncounted.get(event, 0) + 1
+
+    def _tell(self) -> None:
+        for event, amount in self._uncounted.items():
+            self._in_stream[event].inc(amount)
+        self._uncounted.clear()
 
     async def append_notices(self, notices: Sequence[bytes]) -> None:
         """Return once all of *notices*, encoded, are durable; raise `BufferUnavailableError` when they are not.

@@ -19,7 +19,7 @@ PURPOSE_CHARS = 64
 _MAX_HOPS = 32
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a request says of itself, as it came in."""
 
     method: str

@@ -21,6 +21,7 @@ class TrackerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     public_url: Annotated[
         str, Meta(description="Base of every injected URL; empty: `http://` and the listen address.")
     ] = ""
+    workers: Annotated[int, Meta(ge=0, description="Tracker processes on one port; 0: one for each core.")] = 1
     trusted_proxies: Annotated[
         tuple[str, ...], Meta(description="Networks whose X-Forwarded-For is believed; empty: nobody's.")
     ] = ()

@@ -47,7 +47,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     doubt: str | None
 
 
-class _Waiting(msgspec.Struct, frozen=True):
+class _Waiting(msgspec.Struct, frozen=True, gc=False):
     command: bytes
     deadline: float
 

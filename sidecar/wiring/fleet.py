@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from sidecar.logs import configure
-from sidecar.settings import Settings, relay_workers
+from sidecar.settings import Settings, relay_workers, tracker_workers
 from sidecar.wiring.ports import claimed
 from sidecar.wiring.role import Role, RoleError
 from sidecar.wiring.stopping import on_hangup, run_until_stopped
@@ -39,7 +39,7 @@ async def fleet(settings: Settings, *, quiet: bool = False) -> AsyncIterator[Set
         metrics = _metrics_directory(settings.data_dir)
         members = [Role(role, metrics, quiet=quiet) for role in ("courier", "tracker", "relay")]
         # Nobody's mail or click waits for these: they would only keep the processors from the others.
-        later = ["console", *["relay"] * (relay_workers(settings) - 1)]
+        later = ["console", *["relay"] * (relay_workers(settings) - 1), *["tracker"] * (tracker_workers(settings) - 1)]
         joiners = [Role(role, metrics, quiet=quiet) for role in later]
         stack.push_async_callback(_stop, [*members, *joiners])
         # Their libraries load while ours do, and while the servers start.

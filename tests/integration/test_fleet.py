@@ -14,13 +14,15 @@ import aiosmtplib
 import pytest
 import structlog
 
-from sidecar.settings import Settings
+from relay.settings import RelaySettings
+from sidecar.settings import ConsoleSettings, KeysSettings, Settings
 from sidecar.wiring import fleet, role
 from sidecar.wiring.ports import claimed
 from sidecar.wiring.role import Role, RoleError
 from tests.commands import command
 from tests.conftest import Eventually
 from tests.running import ENVIRONMENT, Outrider, arguments, descendants, is_running, outrider, short_directory
+from tracker.settings import TrackerSettings
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -221,6 +223,35 @@ class TestKeeping:
         await fleet._stop(members)
         order = [pids[int(line)] for line in (stand.folder / "ended").read_text().split()]
         assert order == ["relay", "relay", "tracker", "console", "courier"]
+
+
+class TestWorkers:
+    """Doors that several processes share."""
+
+    async def test_as_many_processes_as_are_set(
+        self,
+        stand: Stand,
+        database_url: str,
+        redis_url: str,
+        free_port: Callable[[], int],
+        eventually: Eventually,
+    ) -> None:
+        """Relays and trackers: the first of each opens the door, the others join."""
+        stand.does(f"echo $3 >> {stand.folder}/roles\nexec sleep 1000")
+        settings = Settings(
+            data_dir=stand.folder / "data",
+            database_url=database_url,
+            redis_url=redis_url,
+            keys=KeysSettings(identity="an identity key of sixteen", signing=("a signing key of sixteen",)),
+            relay=RelaySettings(upstream=("capture",), listen=f"127.0.0.1:{free_port()}", workers=3),
+            tracker=TrackerSettings(listen=f"127.0.0.1:{free_port()}", workers=2),
+            console=ConsoleSettings(listen=f"127.0.0.1:{free_port()}"),
+        )
+        roles = stand.folder / "roles"
+        async with fleet.fleet(settings, quiet=True):
+            await eventually(lambda: roles.exists() and len(roles.read_text().split()) == 7)
+            assert sorted(roles.read_text().split()) == ["console", "courier", *["relay"] * 3, *["tracker"] * 2]
+        assert not any(map(is_running, stand.started()))
 
 
 class TestStopping:

@@ -23,7 +23,9 @@ from sidecar.settings import (
     injector_options,
     public_url,
     relay_workers,
+    tracker_workers,
 )
+from tracker.settings import TrackerSettings
 
 KEYS = {"OUTRIDER_KEYS__SIGNING": "newest,older", "OUTRIDER_KEYS__IDENTITY": "for ever"}
 
@@ -310,6 +312,9 @@ class TestDerived:
     def test_workers(self) -> None:
         assert relay_workers(Settings(relay=RelaySettings(workers=3))) == 3
         assert relay_workers(Settings()) == len(os.sched_getaffinity(0))
+        assert tracker_workers(Settings()) == 1
+        assert tracker_workers(Settings(tracker=TrackerSettings(workers=3))) == 3
+        assert tracker_workers(Settings(tracker=TrackerSettings(workers=0))) == len(os.sched_getaffinity(0))
 
     def test_injector_options(self) -> None:
         inject = InjectSettings(opens=False, text_links=True, dkim="strip", skip=("*/private/*",))
