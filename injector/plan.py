@@ -157,16 +157,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         splices: list[Splice] = []
         wrapped = 0
         for leaf in self.leaves:
-            carried = None
-            if leaf.numbers and (eight_bit or not leaf.bare or leaf.raw.isascii()):
-                carried = splices_of(leaf.pieces, leaf.numbers, values, leaf.part.body_start)
-            if carried is None:
-                whole = self._whole(leaf) if leaf.pieces else leaf
-                whole = whole if eight_bit else seven_bit(whole)
-                carried = render_leaf(whole, values) if whole.marks or whole.long else ([], 0)
-            splices += carried[0]
-            wrapped += carried[1]
+            more, count = self._carried(leaf, values, eight_bit=eight_bit)
+            splices += more
+            wrapped += count
         return splices, wrapped
+
+    def _carried(self, leaf: Leaf, values: Values, *, eight_bit: bool) -> tuple[list[Splice], int]:
+        if leaf.numbers and (eight_bit or not leaf.bare or leaf.raw.isascii()):
+            carried = splices_of(leaf.pieces, leaf.numbers, values, leaf.part.body_start)
+            if carried is not None:
+                return carried
+        whole = self._whole(leaf) if leaf.pieces else leaf
+        whole = whole if eight_bit else seven_bit(whole)
+        return render_leaf(whole, values) if whole.marks or whole.long else ([], 0)
 
     def _whole(self, leaf: Leaf) -> Leaf:
         """Return a page that was recognised by its pieces as if it had not been."""

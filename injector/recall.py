@@ -47,7 +47,7 @@ class Rules(NamedTuple):
     """What the reading of a piece depends on beside its octets."""
 
     quoted: bool
-    codec: str
+    charset: Charset
     judgement: Judgement
 
 
@@ -173,8 +173,9 @@ def _pieces(raw: bytes, memory: Memory) -> list[Piece]:
             octets = unended + cut.raw
             if len(octets) > MOST:
                 return []
-            # A longer piece than was cut out comes first; it is not asked for how often it came.
-            piece = memory.read(octets, keep=isinstance(cut, Piece) or cut.seen)
+            # Longer than was cut out, it has to have come before as a whole: each of its cuts may have, beside others.
+            seen = memory.see(octets) if unended else isinstance(cut, New) and cut.seen
+            piece = memory.read(octets, keep=seen)
             # Without one it ends inside of something that may end in the next.
             unended = octets if piece is None else b""
         if piece is not None:
@@ -189,16 +190,13 @@ def _cut(raw: bytes, memory: Memory) -> list[Piece | New]:
     new = size // _OCTETS_FOR_A_NEW_ONE + 1
     start = 0
     piece: Piece | None = None
-    lost = False
     while start < size:
         piece = memory.recall(raw, start, piece)
         if piece is not None:
             cuts.append(piece)
             start += len(piece.raw)
-            lost = False
             continue
-        end = _end(raw, start, None if lost else memory)
-        lost = True
+        end = _end(raw, start, None if cuts and isinstance(cuts[-1], New) else memory)
         octets = raw[start:end]
         seen = memory.see(octets)
         new -= not seen
@@ -236,7 +234,7 @@ def _rules_for(part: Part, judgement: Judgement) -> Rules | None:
     charset = charset_of(part.parameters.get("charset"))
     if charset is None or charset.wide:
         return None
-    return Rules(quoted, charset.codec, judgement)
+    return Rules(quoted, charset, judgement)
 
 
 def _read(raw: bytes, rules: Rules) -> Piece | None:
@@ -245,8 +243,8 @@ def _read(raw: bytes, rules: Rules) -> Piece | None:
         return None
     if INLINE_PGP in body or _OWN_PIXEL in body:
         return None
-    charset = Charset(codec=rules.codec)
-    if exact_codec(charset, body) != rules.codec:
+    codec = rules.charset.codec
+    if exact_codec(rules.charset, body) != codec:
         return None
     seen = html.scan_piece(body)
     if seen is None:
@@ -254,7 +252,7 @@ def _read(raw: bytes, rules: Rules) -> Piece | None:
     hrefs, body_end = seen
     numbers: dict[str, int] = {}
     quoted = rules.quoted
-    marks, found = judge_hrefs(hrefs, Page(body, rules.codec, sent_as=rules.codec), rules.judgement, numbers)
+    marks, found = judge_hrefs(hrefs, Page(body, codec, sent_as=codec), rules.judgement, numbers)
     if body_end is not None:
         marks = tuple(sorted((*marks, Mark(body_end, body_end, PIXEL))))
     marks = placed(raw, body, marks, quoted=quoted)

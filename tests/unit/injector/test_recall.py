@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import injector
 from injector import HeaderEdits, Options, Plan, Rendered, recall
+from injector.charsets import Charset
 from injector.find import Judgement
 from injector.recall import Memory, Rules
 from tests.unit.injector.mails import STAMP, HexMinter, multipart, options, part, top
@@ -157,10 +158,22 @@ def test_nothing_is_kept_that_came_once() -> None:
     """A name in a greeting stands in one mail: it is not held in memory for the next."""
     for name in READERS:
         both(mail(CAMPAIGN.replace("{}", name), "8bit"), options(), HexMinter())
-    memory = recall._memory(Rules(quoted=False, codec="utf-8", judgement=judgement_of(options())))
-    kept = b"".join(piece.raw for alike in memory._young.values() for piece in alike)
+    kept = b"".join(kept_by(recall._memory(rules_of(options()))))
     assert b"shop.example.com" in kept
     assert not any(f"Dear {name}".encode() in kept for name in READERS)
+
+
+def test_a_name_in_what_ends_in_a_known_piece_is_not_kept_either() -> None:
+    """Both are one piece then: that the second came before says nothing of the first."""
+    memory = Memory(rules_of(options()))
+    known = b"<p>" + b"x" * 900 + b"</style>\r\n"
+    for _ in range(2):
+        recall._pieces(b"<p>" + b"y" * 900 + b"</p>\r\n" + known, memory)
+    assert memory.recall(known, 0) is not None
+    for name in (b"Ann", b"Zoe"):
+        [piece] = recall._pieces(b"<p>" + b"z" * 800 + b"<style>/* " + name + b" */\r\n" + known, memory)
+        assert name in piece.raw
+    assert not any(name in each for each in kept_by(memory) for name in (b"Ann", b"Zoe"))
 
 
 def test_pieces_under_other_settings_are_other_pieces() -> None:
@@ -201,7 +214,7 @@ def test_a_link_whose_address_is_longer_than_its_neighbours_is_folded_anew() -> 
 
 def test_memory_forgets_what_was_not_asked_for() -> None:
     """Two generations of so many octets: what came again lives on, the rest goes."""
-    memory = Memory(Rules(quoted=False, codec="utf-8", judgement=judgement_of(options())))
+    memory = Memory(rules_of(options()))
     pieces = [f"<p>{number} {'x' * 900}</p>\r\n".encode() for number in range(4)]
     with patch.multiple(recall, _OCTETS_KEPT=1_000, _SEEN_KEPT=2):
         assert memory.recall(pieces[0], 0) is None
@@ -220,6 +233,12 @@ def test_memory_forgets_what_was_not_asked_for() -> None:
         assert [memory.see(pieces[0]), memory.see(pieces[2])] == [False, True]
 
 
-def judgement_of(chosen: Options) -> Judgement:
-    """Return how links are judged under *chosen* where a mail says nothing about it."""
-    return Judgement(chosen.clicks, chosen.text_links, chosen.skip, chosen.public_url)
+def rules_of(chosen: Options) -> Rules:
+    """Return how pieces in UTF-8 and 8bit are read under *chosen* where a mail says nothing about it."""
+    judgement = Judgement(chosen.clicks, chosen.text_links, chosen.skip, chosen.public_url)
+    return Rules(quoted=False, charset=Charset(codec="utf-8"), judgement=judgement)
+
+
+def kept_by(memory: Memory) -> list[bytes]:
+    """Return the octets that are remembered."""
+    return [piece.raw for alike in memory._young.values() for piece in alike]
