@@ -18,8 +18,7 @@ from bench.course import PUBLIC_URL, newsletter, tracked
 from bench.filled import fill
 from bench.gauge import Gauge, PostgresGauge, ValkeyGauge, Written
 from bench.hitting import Hitting
-from bench.letters import plain, submit_letters
-from bench.mailer import Batch
+from bench.mailer import Batch, submit_watched
 from bench.mailing import Connection
 from bench.paired import Load, Outcome
 from bench.servers import Stores, free_port, outrider, role
@@ -42,6 +41,7 @@ HITS: Final = "hits"
 
 _SIZES: Final = (0, 100_000, 1_000_000, 10_000_000)
 _SESSIONS: Final = 20
+_SUBMIT_SECONDS: Final = 300.0
 #: How many sessions submit what is large: more of them would only wait for each other.
 _FEW: Final = 4
 #: The page that has links, and the one that has a body around it.
@@ -94,7 +94,9 @@ class Letterbox:
         """Submit *batch*, whose messages have so many *links*."""
         last = await self._connection.fetchval("SELECT coalesce(max(id), 0) FROM message")
         await self._sink.begin()
-        submitted = await submit_letters(batch, port=self._port)
+        submitted = await submit_watched(
+            msgspec.structs.replace(batch, own_ids=True), port=self._port, seconds=_SUBMIT_SECONDS
+        )
         flaw = submitted.flaw or await self._flaw(batch, int(last), links)
         return Outcome(units=batch.units, seconds=submitted.seconds, latencies_us=submitted.latencies_us, flaw=flaw)
 
@@ -133,7 +135,7 @@ async def ledgers(stage: Stage, place: Stores, stack: AsyncExitStack, *, sizes: 
             (correlations, CORRELATIONS, 5_000, False),
             (settled, SETTLED, 2_500, True),
         ):
-            alone = partial(correlating.run, stage.scaled(total), waiting=100, settled=whole)
+            alone = partial(correlating.run, stage.scaled(total), waiting=100, whole=whole)
             steps.append(Step(name=_name(name, size), at=size, run=alone, gauge=gauge))
     return [
         Axis(name=LEDGER, steps=answers),
@@ -184,7 +186,7 @@ async def hits(stage: Stage, place: Stores, stack: AsyncExitStack) -> list[Axis]
 
 
 def _body(octets: int) -> bytes:
-    small = plain(_BODY_OCTETS, links=1)
+    small = mails.plain(_BODY_OCTETS, links=1)
     return small if octets <= len(small) else mails.with_attachment(small, octets)
 
 
@@ -196,7 +198,7 @@ def _batch(sessions: int, *, content: bytes | None = None, recipients: int = 1) 
 MAIL: Final[Mapping[str, Asked]] = {
     RECIPIENTS: Asked(steps=_RECIPIENTS, batch=lambda at: _batch(_FEW, recipients=at)),
     LINKS: Asked(
-        steps=_LINKS, batch=lambda at: _batch(_FEW, content=plain(_LINKS_OCTETS, links=at)), links=lambda at: at
+        steps=_LINKS, batch=lambda at: _batch(_FEW, content=mails.plain(_LINKS_OCTETS, links=at)), links=lambda at: at
     ),
     BODY: Asked(steps=_BODIES, batch=lambda at: _batch(_FEW, content=_body(at)), links=lambda _: 1),
     CONNECTIONS: Asked(steps=_CONNECTIONS, batch=_batch),

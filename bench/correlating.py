@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from time import perf_counter
@@ -16,11 +16,15 @@ from ledger.mail import MailLedger
 from ledger.mail_rows import NewMessage, Settlement
 from ledger.store import Ledger, open_ledger
 
-_SOURCE: Final = "default"
+#: Whose mail it is.
+SOURCE: Final = "default"
 #: What is correlated and never sent is in nobody's hands afterwards: a relay would take it over.
 _LET_GO: Final = """
 UPDATE delivery SET status = 'sent', worker = NULL, settled_at = now() WHERE worker = $1 AND status = 'accepted'
 """
+
+#: Stores one message; gives whether it was stored.
+Course = Callable[[MailLedger, NewMessage], Awaitable[bool]]
 
 
 class Correlating:
@@ -37,36 +41,48 @@ class Correlating:
         async with open_ledger(database_url, connections=4) as ledger:
             yield cls(ledger, connection)
 
-    async def run(self, messages: int, *, waiting: int, settled: bool = False) -> Outcome:
-        """Correlate so many *messages*, so many *waiting* at a time; *settled*, with their intents and results."""
+    async def run(self, messages: int, *, waiting: int, whole: bool = False) -> Outcome:
+        """Correlate so many *messages*, so many *waiting* at a time; *whole*, with their intents and results."""
         process = await processes.register(self._ledger, "relay")
         mail = MailLedger(self._ledger, process)
-        campaign = await mail.campaign(_SOURCE, "42", None, None, datetime.now(UTC))
-        due = iter([_message(campaign) for _ in range(messages)])
-        latencies: list[float] = []
-
-        async def wait() -> int:
-            refused = 0
-            for message in due:
-                started = perf_counter()
-                refused += not await (_settled if settled else _correlated)(mail, message)
-                latencies.append((perf_counter() - started) * 1_000_000)
-            return refused
-
-        started = perf_counter()
-        refused = sum(await asyncio.gather(*(wait() for _ in range(waiting))))
-        seconds = perf_counter() - started
+        campaign = await mail.campaign(SOURCE, "42", None, None, datetime.now(UTC))
+        course = settled if whole else correlated
+        refused, seconds, latencies = await stored([mail], course, campaign, messages=messages, waiting=waiting)
         let_go = int((await self._connection.execute(_LET_GO, process)).split()[-1])
-        expected = 0 if settled else messages
+        expected = 0 if whole else messages
         flaw = None if (refused, let_go) == (0, expected) else f"{refused} refused, {let_go} not sent, not {expected}"
         return Outcome(units=messages, seconds=seconds, latencies_us=latencies, flaw=flaw)
 
 
-async def _correlated(mail: MailLedger, message: NewMessage) -> bool:
+async def stored(
+    mails: Sequence[MailLedger], course: Course, campaign: int, *, messages: int, waiting: int
+) -> tuple[int, float, list[float]]:
+    """Have *course* store new messages, so many *waiting* at a time, spread over *mails*.
+
+    Return how many were refused, the seconds that all took, and the microseconds that each did.
+    """
+    due = iter([_message(campaign) for _ in range(messages)])
+    latencies: list[float] = []
+
+    async def wait(mail: MailLedger) -> int:
+        refused = 0
+        for message in due:
+            started = perf_counter()
+            refused += not await course(mail, message)
+            latencies.append((perf_counter() - started) * 1_000_000)
+        return refused
+
+    started = perf_counter()
+    refused = sum(await asyncio.gather(*(wait(mails[number % len(mails)]) for number in range(waiting))))
+    return refused, perf_counter() - started, latencies
+
+
+async def correlated(mail: MailLedger, message: NewMessage) -> bool:
+    """Correlate a message; tell whether it was new."""
     return await mail.correlate(message) is not None
 
 
-async def _settled(mail: MailLedger, message: NewMessage) -> bool:
+async def settled(mail: MailLedger, message: NewMessage) -> bool:
     """Leave all that a message leaves in the ledger on its way; the upstream gives it an id of its own."""
     found = await mail.correlate(message)
     if found is None:
@@ -98,7 +114,7 @@ def _message(campaign: int) -> NewMessage:
         links=20,
         injected=True,
         reason=None,
-        source=_SOURCE,
+        source=SOURCE,
         campaign_reason=None,
         sender="bounce@example.com",
         recipient=f"{key}@example.net",

@@ -122,6 +122,8 @@ Exampleton. Caf\u00e9 \u201cAt the Corner\u201d is open until six.<br />\
 </html>
 """
 
+#: The local part of every message's Message-ID.
+MESSAGE_ID: Final = b"campaign.42.1@"
 _FIELDS: Final = (
     "Return-Path: <bounce@example.com>\r\n"
     "From: Example Shop <news@example.com>\r\n"
@@ -129,7 +131,7 @@ _FIELDS: Final = (
     "Reply-To: Example Shop <info@example.com>\r\n"
     "Subject: =?utf-8?q?Autumn_at_the_Example_Shop_=E2=80=94_what_is_new?=\r\n"
     "Date: Sat, 21 Nov 2026 08:00:00 +0000\r\n"
-    "Message-ID: <campaign.42.1@mailer.example.com>\r\n"
+    f"Message-ID: <{MESSAGE_ID.decode()}mailer.example.com>\r\n"
     "X-Campaign-Id: 42\r\n"
     "List-Id: Example Shop news <news.example.com>\r\n"
     "Precedence: bulk\r\n"
@@ -138,6 +140,11 @@ _FIELDS: Final = (
 
 # Of a line of base64.
 _LINE_OCTETS: Final = 76
+
+_PLAIN_LINE: Final = "<p>A line about the autumn garden, the copper kettle and the linen on the oak table.</p>\r\n"
+_PLAIN_LINK: Final = (
+    '<p><a href="https://shop.example.com/autumn/offers/{}?utm_source=news&amp;utm_campaign=42">See</a></p>\r\n'
+)
 
 #: Links of Outlook's own in each newsletter, to places that ordinary links lead to as well.
 OUTLOOK_LINKS: Final = 2
@@ -191,6 +198,15 @@ def message(html: bytes, encoding: str) -> bytes:
         ).encode()
         content += _encoded(body, encoding) + b"\r\n"
     return content + b"--=_example_boundary_42--\r\n"
+
+
+def plain(octets: int, *, links: int) -> bytes:
+    """Return a message with an HTML page of about *octets* and so many *links*, spread over it."""
+    anchors = [_PLAIN_LINK.format(number) for number in range(links)]
+    lines = max(0, octets - sum(map(len, anchors))) // len(_PLAIN_LINE)
+    each, rest = divmod(lines, links + 1)
+    page = _PLAIN_LINE * (each + rest) + "".join(anchor + _PLAIN_LINE * each for anchor in anchors)
+    return message(f"<html><body>\r\n{page}</body></html>\r\n".encode(), "8bit")
 
 
 def with_attachment(content: bytes, octets: int) -> bytes:

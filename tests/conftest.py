@@ -28,7 +28,10 @@ import redis.asyncio
 import structlog
 from hypothesis import settings as hypothesis_settings
 
+from ledger.store import Ledger, open_ledger
+from ledger.stream import connect
 from sidecar.logs import LIBRARIES
+from tests.mailings import Connection, connected
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -138,6 +141,28 @@ async def pool(database_url: str) -> AsyncIterator["asyncpg.Pool[asyncpg.Record]
     """Return an asyncpg pool on `database_url`."""
     async with asyncpg.create_pool(database_url, min_size=1, max_size=10) as made:
         yield made
+
+
+@pytest_asyncio.fixture
+async def ledger(database_url: str) -> AsyncIterator[Ledger]:
+    """Return the ledger on a fresh database."""
+    async with open_ledger(database_url) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def look(database_url: str) -> AsyncIterator[Connection]:
+    """Return a connection of the test's own."""
+    async with connected(database_url) as connection:
+        yield connection
+
+
+@pytest_asyncio.fixture(name="redis")
+async def redis_client(redis_url: str) -> AsyncIterator["redis.asyncio.Redis"]:
+    """Return a client on an empty server."""
+    client = connect(redis_url)
+    yield client
+    await client.aclose()
 
 
 @pytest_asyncio.fixture

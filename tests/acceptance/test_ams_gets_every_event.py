@@ -17,28 +17,13 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from ledger.events import EventType, Hit, encode_hit
-from ledger.stream import FIELD, GROUP, STREAM, connect
+from ledger.stream import FIELD, GROUP, STREAM
 from sidecar.standin_ams import Fault, StandinAms
 from tests.conftest import ROOT, Eventually
 from tests.courier_process import Orders
-from tests.mailings import APPLE, Connection, Seeded, ams_settings, connected, counts, hit, make_campaign, seed
+from tests.mailings import APPLE, Connection, Seeded, ams_settings, counts, hit, make_campaign, seed
 
 PROGRAM = Path(__file__).resolve().parent.parent / "courier_process.py"
-
-
-@pytest_asyncio.fixture
-async def look(database_url: str) -> AsyncIterator[Connection]:
-    """Return a connection of the test's own."""
-    async with connected(database_url) as connection:
-        yield connection
-
-
-@pytest_asyncio.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    """Return a client on an empty server."""
-    client = connect(redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest_asyncio.fixture

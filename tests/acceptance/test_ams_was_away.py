@@ -21,12 +21,12 @@ from redis.asyncio import Redis
 from courier.ams import open_ams
 from courier.deliver import Deliverer
 from ledger.events import encode_hit
-from ledger.store import Ledger, open_ledger
-from ledger.stream import FIELD, STREAM, connect
+from ledger.store import Ledger
+from ledger.stream import FIELD, STREAM
 from sidecar.standin_ams import StandinAms
 from tests.conftest import ROOT, Eventually
 from tests.courier_process import Orders
-from tests.mailings import Connection, ams_settings, connected, hit, make_campaign
+from tests.mailings import Connection, ams_settings, hit, make_campaign
 from tests.tracker_support import Tracker, tracking
 from tracker.buffer import open_buffer
 from tracker.open import GIF
@@ -36,28 +36,6 @@ PROGRAM = Path(__file__).resolve().parent.parent / "courier_process.py"
 FULL = 20_000
 #: Octets by which a courier may grow between a tenth of the backlog and all of it.
 FLAT = 24 * 1024 * 1024
-
-
-@pytest_asyncio.fixture
-async def look(database_url: str) -> AsyncIterator[Connection]:
-    """Return a connection of the test's own."""
-    async with connected(database_url) as connection:
-        yield connection
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    """Return a client on an empty server."""
-    client = connect(redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest_asyncio.fixture

@@ -4,11 +4,9 @@ Any order, any duplication, any batching and any number of couriers give the sam
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from random import Random
 
 import pytest
-import pytest_asyncio
 
 from courier.consume import run_recorder
 from courier.engagement import Event, engagement
@@ -16,7 +14,7 @@ from courier.record import Recorder
 from courier.settings import CourierSettings
 from ledger.engagements import Engagement
 from ledger.events import EventType, Hit, encode_hit
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from ledger.stream import FIELD, STREAM, connect
 from tests.conftest import Eventually
 from tests.mailings import (
@@ -27,7 +25,6 @@ from tests.mailings import (
     Connection,
     Seeded,
     ams_settings,
-    connected,
     counts,
     entries,
     hit,
@@ -46,20 +43,6 @@ LIFE = (
     (EventType.CLICKED, 30, "GET", BROWSER),
     (EventType.UNSUBSCRIBED, 120, "POST", ""),
 )
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def look(database_url: str) -> AsyncIterator[Connection]:
-    """Return a connection of the test's own."""
-    async with connected(database_url) as connection:
-        yield connection
 
 
 def life_of(message: Seeded) -> list[Hit]:

@@ -3,16 +3,14 @@
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
 from ledger import imports
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from sidecar.imports.emailoctopus import Version
 from tests.importing import EMPTY, TARGET, asking, bring_in, everything, flags, no_drift
 from tests.octopus import REPORTS, Octopus, broken, flags_of, later, reports_of
@@ -21,13 +19,6 @@ from tests.rows import Pool
 VERSIONS = tuple(Version)
 #: The campaign of the promise, and one that is quickly read.
 FULL, SMALL = 129_483, 300
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
 
 
 async def rounds(ledger: Ledger, pool: Pool, contacts: int, seed: int) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from courier.settings import ListmonkSettings, SinkSettings
 from ledger.events import EventType, encode_hit
 from ledger.ids import key_bytes
 from ledger.store import open_ledger
-from ledger.stream import FIELD, STREAM, connect
+from ledger.stream import FIELD, STREAM
 from providers.notice import Bounce, Name, Notice, Step, What, encode_notice
 from sidecar.standin_ams import StandinAms
 from tests.conftest import Eventually
@@ -29,14 +29,6 @@ from tests.rows import Pool, Row, Rows
 CAMPAIGN = "1f3cbf60-30a5-4b53-9c8f-4c4e9b6a1b2c"
 #: Messages of one round; each is clicked, and every other bounces.
 SHARE = 20
-
-
-@pytest_asyncio.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    """Return a client on an empty server."""
-    client = connect(redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest_asyncio.fixture

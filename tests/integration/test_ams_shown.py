@@ -8,24 +8,10 @@ import pytest_asyncio
 from courier.ams import open_ams
 from courier.deliver import Deliverer, run_deliverer
 from ledger.outbox import shown
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from sidecar.standin_ams import Fault, StandinAms
 from tests.conftest import Eventually
-from tests.mailings import Connection, ams_settings, connected, make_campaign, queue, seed
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def look(database_url: str) -> AsyncIterator[Connection]:
-    """Return a connection of the test's own."""
-    async with connected(database_url) as connection:
-        yield connection
+from tests.mailings import Connection, ams_settings, make_campaign, queue, seed
 
 
 @pytest_asyncio.fixture

@@ -2,19 +2,18 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from random import Random
 
 import pytest
-import pytest_asyncio
 from prometheus_client import REGISTRY
 
 from courier.engagement import Event, counters, engagement
 from courier.record import Recorder
 from courier.settings import CourierSettings
 from ledger.events import EventType, Hit
-from ledger.store import Ledger, Session, open_ledger
+from ledger.store import Ledger, Session
 from tests.judging import judge_all
 from tests.mailings import (
     BROWSER,
@@ -23,7 +22,6 @@ from tests.mailings import (
     Connection,
     Seeded,
     ams_settings,
-    connected,
     counts,
     entries,
     hit,
@@ -34,20 +32,6 @@ from tests.visitors import ACCEPTED, OWN_NETWORK, visits
 
 OPENED, CLICKED = EventType.OPENED, EventType.CLICKED
 PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148"
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def look(database_url: str) -> AsyncIterator[Connection]:
-    """Return a connection of the test's own."""
-    async with connected(database_url) as connection:
-        yield connection
 
 
 def click(message: Seeded, link: int, seconds: float, *, agent: str = BROWSER) -> Hit:

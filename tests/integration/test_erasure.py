@@ -19,7 +19,7 @@ from ledger.events import EventType
 from ledger.ids import key_bytes, recipient_index
 from ledger.processes import register
 from ledger.reports import MessageFilter
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from ledger.suppressions import EVERY_SOURCE, Entry
 from ledger.traces import Traces
 from sidecar.standin_ams import StandinAms
@@ -33,13 +33,6 @@ from tests.sink import Sink
 ANN = "Ann@Example.net"
 INDEX = recipient_index(IDENTITY, ANN)
 TRACES = Traces(ANN)
-
-
-@pytest.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Open a fresh ledger."""
-    async with open_ledger(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
@@ -14,32 +13,10 @@ from courier.consume import run_recorder
 from courier.settings import CourierSettings
 from courier.stream import Backlog, Entry, StreamUnavailableError, backlog, emptied, open_stream
 from ledger.events import encode_hit
-from ledger.store import Ledger, open_ledger
-from ledger.stream import FIELD, GROUP, STREAM, connect
+from ledger.store import Ledger
+from ledger.stream import FIELD, GROUP, STREAM
 from tests.conftest import Eventually
-from tests.mailings import READER, Connection, ams_settings, connected, counts, hit, make_campaign, seed
-
-
-@pytest_asyncio.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    """Return a client on an empty server."""
-    client = connect(redis_url)
-    yield client
-    await client.aclose()
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def look(database_url: str) -> AsyncIterator[Connection]:
-    """Return a connection of the test's own."""
-    async with connected(database_url) as connection:
-        yield connection
+from tests.mailings import READER, Connection, ams_settings, counts, hit, make_campaign, seed
 
 
 async def append(redis: Redis, *values: bytes) -> None:

@@ -5,16 +5,14 @@ import io
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
 from ledger import campaigns
 from ledger.reports import ExportFilter, MessageFilter
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from sidecar.export import export_csv
 from sidecar.failures import CommandError
 from sidecar.settings import Settings
@@ -22,13 +20,6 @@ from tests.importing import imported, importing_settings
 from tests.octopus import CAMPAIGN, KEY, REPORTS, SENT_AT, Octopus, Row, flags_of, later, reports_of
 from tests.rows import Pool, Rows
 from tests.running import ENVIRONMENT
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 import io
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from ledger import campaigns
 from ledger.reports import MessageFilter, messages
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from sidecar.export import export_csv
 from sidecar.failures import CommandError
 from sidecar.settings import Settings
@@ -18,13 +17,6 @@ from tests.importing import flags, imported, importing_settings, no_drift
 from tests.rows import Pool
 
 Write = Callable[[str | bytes], str]
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -2,12 +2,10 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
 from courier.replay import replay_since
@@ -27,13 +25,6 @@ from tests.rows import IDENTITY, Pool
 
 VERSIONS = tuple(Version)
 SMALL = 300
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("version", VERSIONS)

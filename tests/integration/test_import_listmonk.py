@@ -1,15 +1,13 @@
 """History from a listmonk that kept what Azure told: an event counts where its ids lead, not where it was billed."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from ledger import campaigns
 from ledger.ids import alias_digest
 from ledger.reports import MessageFilter, messages
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from sidecar.failures import CommandError
 from sidecar.settings import Settings
 from tests.importing import imported, importing_settings, no_drift
@@ -50,13 +48,6 @@ SELECT lpad(n::text, 32, 'b')::uuid, 64, n, '2025-10-01 08:00+00', NULL FROM gen
 """
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

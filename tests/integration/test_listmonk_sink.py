@@ -35,13 +35,6 @@ from tests.telling import (
 )
 
 
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
-
-
 @pytest.fixture
 def rows(pool: Pool) -> Rows:
     """Insert into it."""

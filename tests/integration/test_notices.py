@@ -12,18 +12,11 @@ from ledger import ids, reports
 from ledger.erasure import forget, sweep
 from ledger.events import EventType, encode_hit
 from ledger.ids import key_bytes
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from ledger.traces import Traces
 from providers.notice import Bounce, Name, Notice, Step, What, encode_notice
 from tests.mailings import IDENTITY, NOON_MS, READER, ams_settings, hit
 from tests.rows import Pool, Row, Rows
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
 
 
 @pytest_asyncio.fixture

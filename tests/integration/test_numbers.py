@@ -1,41 +1,26 @@
 """Conservation: hits answered are events recorded, what waits, and what was refused; what else is missing shows."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
-import pytest_asyncio
 from prometheus_client import REGISTRY
 
 from courier.record import Recorder
 from ledger.events import Hit, encode_hit
 from ledger.numbers import Account, account, fold_numbers
 from ledger.processes import forget_the_past
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from ledger.stream import STREAM, connect
 from sidecar.gaps import note_gaps
-from tests.mailings import READER, Connection, ams_settings, connected, entries, hit, make_campaign, seed
+from tests.mailings import READER, Connection, ams_settings, entries, hit, make_campaign, seed
 from tests.tracker_support import door, make_hits, streamed
 from tracker.buffer import open_buffer
 from tracker.settings import TrackerSettings
 
 PATIENT = TrackerSettings(append_wait=5.0)
 A, B = b"writer A", b"writer B"
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def look(database_url: str) -> AsyncIterator[Connection]:
-    """Return a connection of the test's own."""
-    async with connected(database_url) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """Hits become events, engagement, counts, suppressions and items for AMS, in one transaction that may run twice."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from random import Random
 
 import asyncpg
 import msgspec
 import pytest
-import pytest_asyncio
 from prometheus_client import REGISTRY
 
 from courier.classify import RULES
@@ -17,7 +15,7 @@ from courier.settings import AmsSettings
 from ledger import engagements
 from ledger.engagements import Tally
 from ledger.events import EventType, Hit, encode_hit
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from tests.mailings import (
     APPLE,
     NOON_MS,
@@ -25,7 +23,6 @@ from tests.mailings import (
     Connection,
     Seeded,
     ams_settings,
-    connected,
     counts,
     entries,
     hit,
@@ -34,20 +31,6 @@ from tests.mailings import (
 )
 
 OPENED, CLICKED, UNSUBSCRIBED = EventType.OPENED, EventType.CLICKED, EventType.UNSUBSCRIBED
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def look(database_url: str) -> AsyncIterator[Connection]:
-    """Return a connection of the test's own."""
-    async with connected(database_url) as connection:
-        yield connection
 
 
 @pytest.fixture

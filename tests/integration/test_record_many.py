@@ -1,21 +1,18 @@
 """A full batch is written in two transactions at once; that shows in nothing but its speed."""
 
 import json
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from courier.record import Recorder
 from ledger.events import EventType
 from ledger.statements import statements
-from ledger.store import Ledger, Session, open_ledger
+from ledger.store import Ledger, Session
 from tests.mailings import (
     NOON_MS,
     READER,
     Connection,
     ams_settings,
-    connected,
     counts,
     entries,
     hit,
@@ -24,20 +21,6 @@ from tests.mailings import (
 )
 
 CLICKED = EventType.CLICKED
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def look(database_url: str) -> AsyncIterator[Connection]:
-    """Return a connection of the test's own."""
-    async with connected(database_url) as connection:
-        yield connection
 
 
 async def test_every_count_is_exact(ledger: Ledger, look: Connection) -> None:

@@ -1,10 +1,9 @@
 """While much waits, the next batch is read as one is written; that shows in nothing but its speed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
 
 from courier.consume import run_recorder
@@ -12,35 +11,13 @@ from courier.record import Recorder
 from courier.settings import CourierSettings
 from courier.stream import open_stream
 from ledger.events import encode_hit
-from ledger.store import Ledger, Session, open_ledger
-from ledger.stream import FIELD, GROUP, STREAM, connect
+from ledger.store import Ledger, Session
+from ledger.stream import FIELD, GROUP, STREAM
 from tests.conftest import Eventually
-from tests.mailings import READER, Connection, ams_settings, connected, counts, hit, make_campaign, seed
+from tests.mailings import READER, Connection, ams_settings, counts, hit, make_campaign, seed
 
 BATCH = 20
 HITS = 300
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def look(database_url: str) -> AsyncIterator[Connection]:
-    """Return a connection of the test's own."""
-    async with connected(database_url) as connection:
-        yield connection
-
-
-@pytest_asyncio.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    """Return a client of the test's own."""
-    client = connect(redis_url)
-    yield client
-    await client.aclose()
 
 
 async def fill(redis: Redis, look: Connection) -> int:

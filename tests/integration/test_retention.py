@@ -1,7 +1,6 @@
 """What is too old goes, in bites and for good; what it counted for stays true."""
 
 import os
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from ledger.ids import key_bytes, recipient_index
 from ledger.processes import make_partitions
 from ledger.reports import MessageFilter
 from ledger.retention import BusyError
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from ledger.traces import Traces
 from sidecar.wiring.retention import Retention
 from tests.mailings import READER, ams_settings, entries, hit
@@ -27,13 +26,6 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 def days_ago(days: int) -> datetime:
     """Return a time so long before NOW."""
     return NOW - timedelta(days=days)
-
-
-@pytest.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Open a fresh ledger."""
-    async with open_ledger(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from ledger import sinks
 from ledger.events import EventType
 from ledger.ids import key_bytes
 from ledger.processes import register
-from ledger.store import Ledger, open_ledger
+from ledger.store import Ledger
 from providers.notice import Bounce, What
 from tests.conftest import Eventually
 from tests.mailings import APPLE, entries, hit
@@ -35,13 +35,6 @@ from tests.telling import (
     telling,
     waiting,
 )
-
-
-@pytest_asyncio.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    """Return the ledger on a fresh database."""
-    async with open_ledger(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from bench.axes import Axis, Step
 from bench.gauge import Written
 from bench.growth import GrowthRow, measured, random_indexes, table
-from bench.letters import plain, submit_letters
-from bench.mailer import Batch
+from bench.mailer import Batch, submit_watched
+from bench.mails import plain
 from bench.paired import Outcome
 from bench.plot import Plot, Series, plots
 from bench.servers import free_port
@@ -154,17 +154,17 @@ class TestLetters:
         assert octets < len(content) < octets + 5_000
 
     async def test_every_letter_is_another_one(self) -> None:
-        batch = Batch(content=plain(1_000, links=1), messages=5, sessions=2, recipients=3)
+        batch = Batch(content=plain(1_000, links=1), messages=5, sessions=2, recipients=3, own_ids=True)
         async with sink() as counting:
             await counting.begin()
-            first = await submit_letters(batch, port=counting.port)
-            again = await submit_letters(msgspec.structs.replace(batch, messages=1), port=counting.port)
+            first = await submit_watched(batch, port=counting.port)
+            again = await submit_watched(msgspec.structs.replace(batch, messages=1), port=counting.port)
             arrived = await counting.report()
         assert (first.flaw, again.flaw, len(first.latencies_us)) == (None, None, 5)
         assert (arrived.messages, arrived.recipients, arrived.message_ids) == (6, 18, 6)
 
     async def test_nobody_listens(self) -> None:
-        batch = Batch(content=plain(1_000, links=1), messages=2, sessions=2)
-        submitted = await submit_letters(batch, port=free_port())
+        batch = Batch(content=plain(1_000, links=1), messages=2, sessions=2, own_ids=True)
+        submitted = await submit_watched(batch, port=free_port())
         assert submitted.flaw is not None
         assert submitted.latencies_us == []
