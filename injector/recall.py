@@ -7,6 +7,7 @@ A page for which that does not hold, wherever the reason lies, is gone through a
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from injector import html
@@ -36,7 +37,8 @@ _OCTETS_FOR_A_NEW_ONE: Final = 4 * LEAST
 # After so many pages that were not known, one in so many is looked at.
 _IN_VAIN: Final = 16
 _ONE_IN: Final = 8
-# Each of two generations.
+# Each of two generations; a piece takes so many beside its own.
+_OVERHEAD: Final = 256
 _OCTETS_KEPT: Final = 524_288
 _SEEN_KEPT: Final = 8_192
 # A pixel of ours: whether it is the same recipient's is asked of the page as a whole.
@@ -52,7 +54,7 @@ class Rules(NamedTuple):
 
 
 class Memory:
-    """The pieces that came more than once under the same rules; of the others, that they came.
+    """The pieces that came in more than one page under the same rules; of the others, that they came.
 
     What was not asked for in a whole generation is forgotten with it. Nothing personal is kept: it comes once.
     """
@@ -62,10 +64,12 @@ class Memory:
         self._young: dict[bytes, list[Piece]] = {}
         self._old: dict[bytes, list[Piece]] = {}
         self._octets = 0
-        # What stood behind a piece the last time.
+        # What stood behind a piece the last time: at once, and behind something new. None: the page began there.
         self._next: dict[Piece | None, Piece] = {}
+        self._later: dict[Piece | None, Piece] = {}
         self._seen: set[int] = set()
         self._seen_before: set[int] = set()
+        self._seen_here: list[int] = []
         # Pages in a row that were gone through as a whole.
         self._in_vain = 0
 
@@ -76,51 +80,63 @@ class Memory:
         self._in_vain += 1
         return self._in_vain % _ONE_IN == 0
 
-    def helped(self, found: bool) -> None:  # noqa: FBT001 - it is what is told
-        """Take note of whether a page was made of known pieces."""
+    def end_page(self, *, found: bool) -> None:
+        """Take note of what was new in a page, and of whether it was *found* to be made of pieces."""
         self._in_vain = 0 if found else self._in_vain + 1
+        self._seen.update(self._seen_here)
+        self._seen_here.clear()
+        if len(self._seen) >= _SEEN_KEPT:
+            self._seen_before, self._seen = self._seen, set()
 
-    def recall(self, raw: bytes, start: int, before: Piece | None = None) -> Piece | None:
-        """Return the known piece that stands at *start* of *raw*, behind the piece *before*."""
-        piece = self._next.get(before)
+    def recall(self, raw: bytes, start: int, before: Piece | None = None, *, gap: bool = False) -> Piece | None:
+        """Return the known piece at *start* of *raw*, behind the piece *before* or, with *gap*, behind what is new."""
+        behind = self._later if gap else self._next
+        piece = behind.get(before)
         if piece is not None and raw.startswith(piece.raw, start):
             return piece
         head = raw[start : start + _HEAD]
         for piece in self._young.get(head, ()):
             if raw.startswith(piece.raw, start):
-                self._next[before] = piece
+                behind[before] = piece
                 return piece
         for piece in self._old.get(head, ()):
             if raw.startswith(piece.raw, start):
-                self._keep(piece)
+                self.keep(piece, before, gap=gap)
                 return piece
         return None
 
+    def later(self, raw: bytes, start: int, before: Piece | None) -> int:
+        """Return where that begins in *raw* which came behind *before* and something new; -1: not near *start*."""
+        piece = self._later.get(before)
+        if piece is None:
+            return -1
+        at = raw.find(piece.raw, start + 1, start + _NEAR + len(piece.raw))
+        return at if raw.endswith(b"\r\n", start, max(at, 0)) and not raw.endswith(b"=\r\n", start, at) else -1
+
     def see(self, octets: bytes) -> bool:
-        """Tell whether such a piece came before."""
+        """Tell whether such octets came in a page before."""
         mark = hash(octets)
         if mark in self._seen:
             return True
-        if len(self._seen) >= _SEEN_KEPT:
-            self._seen_before, self._seen = self._seen, set()
-        self._seen.add(mark)
+        self._seen_here.append(mark)
         return mark in self._seen_before
 
-    def read(self, octets: bytes, *, keep: bool) -> Piece | None:
+    def read(self, octets: bytes) -> Piece | None:
         """Read a piece that is not known; None: it cannot stand alone, or concerns the mail as a whole."""
-        piece = _read(octets, self._rules)
-        if keep and piece is not None:
-            self._keep(piece)
-        return piece
+        return _read(octets, self._rules)
 
-    def _keep(self, piece: Piece) -> None:
+    def keep(self, piece: Piece, before: Piece | None, *, gap: bool = False) -> None:
+        """Remember *piece*, and that it stands behind *before* or, with *gap*, behind that and something new."""
         if self._octets > _OCTETS_KEPT:
             self._old, self._young, self._octets = self._young, {}, 0
             self._next.clear()
+            self._later.clear()
+        # The head of a shorter one is found where the page ends with it; else by what it stands behind.
         alike = self._young.setdefault(piece.raw[:_HEAD], [])
         alike.insert(0, piece)
         del alike[_ALIKE_KEPT:]
-        self._octets += len(piece.raw)
+        (self._later if gap else self._next)[before] = piece
+        self._octets += len(piece.raw) + _OVERHEAD
 
 
 class New(NamedTuple):
@@ -150,7 +166,7 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
         return None
     raw = content[part.body_start : part.body_end]
     pieces = _pieces(raw, memory)
-    memory.helped(bool(pieces))
+    memory.end_page(found=bool(pieces))
     if not pieces:
         return None
     found: list[Found] = []
@@ -167,19 +183,28 @@ def _pieces(raw: bytes, memory: Memory) -> list[Piece]:
     """Return what *raw* consists of; nothing: too much of it is new, or does not end in it."""
     pieces: list[Piece] = []
     unended = b""
+    before: Piece | None = None
+    gap = False
     for cut in _cut(raw, memory):
-        piece = cut if isinstance(cut, Piece) else None
-        if piece is None or unended:
-            octets = unended + cut.raw
-            if len(octets) > MOST:
-                return []
-            # Longer than was cut out, it has to have come before as a whole: each of its cuts may have, beside others.
-            seen = memory.see(octets) if unended else isinstance(cut, New) and cut.seen
-            piece = memory.read(octets, keep=seen)
-            # Without one it ends inside of something that may end in the next.
-            unended = octets if piece is None else b""
-        if piece is not None:
-            pieces.append(piece)
+        if isinstance(cut, Piece) and not unended:
+            pieces.append(cut)
+            before, gap = cut, False
+            continue
+        octets = unended + cut.raw
+        if len(octets) > MOST:
+            return []
+        # Longer than was cut out, it has to have come before as a whole: each of its cuts may have, beside others.
+        seen = memory.see(octets) if unended else isinstance(cut, New) and cut.seen
+        piece = memory.read(octets)
+        # Without one it ends inside of something that may end in the next.
+        unended = octets if piece is None else b""
+        if piece is None:
+            continue
+        pieces.append(piece)
+        if seen:
+            memory.keep(piece, before, gap=gap)
+            before = piece
+        gap = not seen
     return [] if unended else pieces
 
 
@@ -187,43 +212,62 @@ def _cut(raw: bytes, memory: Memory) -> list[Piece | New]:
     """Return *raw* in pieces, known or new; nothing: too many of them are new."""
     cuts: list[Piece | New] = []
     size = len(raw)
-    new = size // _OCTETS_FOR_A_NEW_ONE + 1
+    unseen = size // _OCTETS_FOR_A_NEW_ONE + 1
     start = 0
-    piece: Piece | None = None
+    before: Piece | None = None
+    gap = False
     while start < size:
-        piece = memory.recall(raw, start, piece)
+        piece = memory.recall(raw, start, before, gap=gap)
         if piece is not None:
             cuts.append(piece)
             start += len(piece.raw)
+            before, gap = piece, False
             continue
-        end = _end(raw, start, None if cuts and isinstance(cuts[-1], New) else memory)
-        octets = raw[start:end]
-        seen = memory.see(octets)
-        new -= not seen
-        cuts.append(New(octets, seen))
+        end, known_behind = (_good_end(raw, start), False) if gap else _end(raw, start, memory, before)
+        new = New(raw[start:end], memory.see(raw[start:end]))
+        unseen -= not new.seen
+        cuts += _narrowed(new, memory) if known_behind else [new]
         start = end
+        gap = True
     # All of it was seen now: the next one like it finds more.
-    return cuts if new >= 0 else []
+    return cuts if unseen >= 0 else []
 
 
-def _end(raw: bytes, start: int, memory: Memory | None) -> int:
-    """Return the end of what is new at *start*: where something known begins, or at the next good place.
+def _good_end(raw: bytes, start: int) -> int:
+    """Return the end of what is new at *start*, behind which nothing known is looked for."""
+    cut = _CUT.search(raw, start + LEAST)
+    return cut.end() if cut else len(raw)
 
-    Without *memory* nothing known is looked for, as nothing was found for the piece before.
-    """
-    if memory is None:
-        cut = _CUT.search(raw, start + LEAST)
-        return cut.end() if cut else len(raw)
+
+def _end(raw: bytes, start: int, memory: Memory, before: Piece | None) -> tuple[int, bool]:
+    """Return the end of what is new at *start*, and whether something known begins there, or nothing does."""
+    end = memory.later(raw, start, before)
+    if end >= 0:
+        return end, True
     end = 0
     for cut in _CUT.finditer(raw, start):
         at = cut.end()
-        if memory.recall(raw, at) is not None:
-            return at
+        if memory.recall(raw, at, before, gap=True) is not None:
+            return at, True
         if not end and at - start >= LEAST:
             end = at
         if at - start >= _NEAR:
-            return end
-    return end or len(raw)
+            return end, False
+    return (end, False) if end else (len(raw), True)
+
+
+def _narrowed(new: New, memory: Memory) -> list[New]:
+    """Return *new* without the lines at its beginning and at its end that came before, and these for themselves."""
+    raw = new.raw
+    ends = [] if new.seen else [cut.end() for cut in _CUT.finditer(raw)]
+    if not ends:
+        return [new]
+    lines = [raw[start:end] for start, end in pairwise((0, *ends, len(raw)))]
+    unseen = [at for at, line in enumerate(lines) if not memory.see(line)]
+    if not unseen:
+        return [new]
+    parts = lines[: unseen[0]], lines[unseen[0] : unseen[-1] + 1], lines[unseen[-1] + 1 :]
+    return [New(b"".join(part), part is not parts[1]) for part in parts if part]
 
 
 def _rules_for(part: Part, judgement: Judgement) -> Rules | None:

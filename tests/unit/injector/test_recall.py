@@ -11,6 +11,7 @@ import injector
 from injector import HeaderEdits, Options, Plan, Rendered, recall
 from injector.charsets import Charset
 from injector.find import Judgement
+from injector.piece import Piece
 from injector.recall import Memory, Rules
 from tests.unit.injector.mails import STAMP, HexMinter, multipart, options, part, top
 
@@ -163,15 +164,34 @@ def test_nothing_is_kept_that_came_once() -> None:
     assert not any(f"Dear {name}".encode() in kept for name in READERS)
 
 
+@pytest.mark.parametrize("encoding", ["quoted-printable", "8bit"])
+def test_only_the_line_with_the_name_is_read(encoding: str) -> None:
+    """Of a piece that is new in each mail, the lines that are not become pieces of their own."""
+    page = CAMPAIGN.replace("Dear {},", "</p>\n<p>for {}</p>\n<p>or {}</p>\n<p>to you")
+    for name in READERS:
+        plan, _ = both(mail(page.replace("{}", name), encoding), options(), HexMinter())
+    [raw] = [piece.raw for leaf in plan.leaves for piece in leaf.pieces if b"<p>for" in piece.raw]
+    assert raw == f"<p>for {name}</p>\r\n<p>or {name}</p>\r\n".encode()
+
+
+def test_a_name_that_stands_twice_in_a_mail_came_once() -> None:
+    """What is seen is seen in a mail before."""
+    page = CAMPAIGN + "<p>{}</p>\n" + "".join(map(CARD.format, range(24, 48))) + "<p>{}</p>\n"
+    for name in READERS:
+        both(mail(page.replace("{}", name), "8bit"), options(), HexMinter())
+    kept = kept_by(recall._memory(rules_of(options())))
+    assert not any(f"<p>{name}".encode() in each for each in kept for name in READERS)
+
+
 def test_a_name_in_what_ends_in_a_known_piece_is_not_kept_either() -> None:
     """Both are one piece then: that the second came before says nothing of the first."""
     memory = Memory(rules_of(options()))
     known = b"<p>" + b"x" * 900 + b"</style>\r\n"
     for _ in range(2):
-        recall._pieces(b"<p>" + b"y" * 900 + b"</p>\r\n" + known, memory)
+        pieces_of(b"<p>" + b"y" * 900 + b"</p>\r\n" + known, memory)
     assert memory.recall(known, 0) is not None
     for name in (b"Ann", b"Zoe"):
-        [piece] = recall._pieces(b"<p>" + b"z" * 800 + b"<style>/* " + name + b" */\r\n" + known, memory)
+        [piece] = pieces_of(b"<p>" + b"z" * 800 + b"<style>/* " + name + b" */\r\n" + known, memory)
         assert name in piece.raw
     assert not any(name in each for each in kept_by(memory) for name in (b"Ann", b"Zoe"))
 
@@ -216,21 +236,43 @@ def test_memory_forgets_what_was_not_asked_for() -> None:
     """Two generations of so many octets: what came again lives on, the rest goes."""
     memory = Memory(rules_of(options()))
     pieces = [f"<p>{number} {'x' * 900}</p>\r\n".encode() for number in range(4)]
-    with patch.multiple(recall, _OCTETS_KEPT=1_000, _SEEN_KEPT=2):
+    with patch.multiple(recall, _OCTETS_KEPT=1_500, _SEEN_KEPT=2):
         assert memory.recall(pieces[0], 0) is None
-        assert [memory.see(pieces[0]), memory.see(pieces[0])] == [False, True]
-        kept = memory.read(pieces[0], keep=True)
-        assert kept is not None
+        # That it stands twice in one page says nothing.
+        assert [seen_by(memory, pieces[0], pieces[0]), seen_by(memory, pieces[0])] == [[False, False], [True]]
+        kept = read_and_kept(memory, pieces[0])
         assert memory.recall(pieces[0], 0) is kept
         for piece in pieces[1:3]:
-            memory.read(piece, keep=True)
+            read_and_kept(memory, piece)
         # In the older generation now, and asked for: it moves to the younger one.
         assert memory.recall(pieces[0], 0) is kept
         for piece in pieces[1:] * 3:
-            memory.read(piece, keep=True)
+            read_and_kept(memory, piece)
         assert memory.recall(pieces[0], 0) is None
-        assert [memory.see(piece) for piece in pieces] == [True, False, False, False]
-        assert [memory.see(pieces[0]), memory.see(pieces[2])] == [False, True]
+        assert [seen_by(memory, piece) for piece in pieces] == [[True], [False], [False], [False]]
+        assert [seen_by(memory, pieces[0]), seen_by(memory, pieces[2])] == [[False], [True]]
+
+
+def pieces_of(raw: bytes, memory: Memory) -> list[Piece]:
+    """Return what *raw* consists of, as one page."""
+    pieces = recall._pieces(raw, memory)
+    memory.end_page(found=bool(pieces))
+    return pieces
+
+
+def seen_by(memory: Memory, *octets: bytes) -> list[bool]:
+    """Tell of each of *octets*, in one page, whether it came before."""
+    seen = [memory.see(each) for each in octets]
+    memory.end_page(found=False)
+    return seen
+
+
+def read_and_kept(memory: Memory, octets: bytes) -> Piece:
+    """Return *octets* as a piece that is known from now on."""
+    piece = memory.read(octets)
+    assert piece is not None
+    memory.keep(piece, None)
+    return piece
 
 
 def rules_of(chosen: Options) -> Rules:
