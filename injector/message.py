@@ -4,20 +4,20 @@ Nothing here builds a tree that could be serialised: offsets into the content ar
 no boundary, preamble or folded line can ever come out different. Time is linear in the content.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
 import msgspec
 
-from injector.fields import Block, Field, Headers, index_of, parameters, read_block, text_of
+from injector.fields import Field, Headers, index_of, read_block
+from injector.part_header import PartHeader, describe, read_part_header
 from injector.skip import Reason
 
 MAX_PARTS: Final = 500
 MAX_DEPTH: Final = 50
 
 _IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
-_READ: Final = frozenset({"content-type", "content-transfer-encoding", "content-disposition", "content-id"})
-_TOKEN: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~")
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +27,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     #: Lower-case `type/subtype`.
     kind: str
-    parameters: dict[str, str]
+    parameters: Mapping[str, str]
     #: The multiparts around it, outermost first.
     enclosing: tuple[str, ...]
     #: The paths of the multiparts around it.
@@ -92,7 +92,7 @@ def _parse(content: bytes) -> Mail:
     elif not block.separated:
         reason = Reason.MALFORMED_HEADER
     else:
-        reason = walk.run(block)
+        reason = walk.run(describe(content, block))
     return Mail(
         content=content,
         headers=headers,
@@ -129,6 +129,10 @@ class _Multipart:
         # RFC 2387 3.2: the root of a related is named by its Content-ID, or it is the first part.
         self.root = part.parameters.get("start", "").strip("<> ")
 
+    def has_root(self, content_id: str) -> bool:
+        """Tell whether the part of *content_id*, the latest, is the root."""
+        return content_id == self.root if self.root else self.children == 1
+
 
 class _Walk:
     """One pass over the delimiters of a message."""
@@ -145,11 +149,11 @@ class _Walk:
         self.parts = 0
         self.leaf: Part | None = None
 
-    def run(self, block: Block) -> Reason | None:
-        """Collect the leaves; return why that was given up."""
+    def run(self, header: PartHeader) -> Reason | None:
+        """Collect the leaves below *header*; return why that was given up."""
         content = self.content
-        reason = self._begin(block)
-        pos = block.body_start - 2
+        reason = self._begin(header, 0)
+        pos = header.body_start - 2
         while self.open and not reason:
             at = content.find(self.mark, max(pos, 0))
             if at < 0:
@@ -165,9 +169,9 @@ class _Walk:
             self._end_leaf(at)
             self._close(level if closes else level + 1)
             if not closes:
-                child = read_block(content, min(line_end + 2, len(content)), stops=self._stops)
-                reason = self._begin(child)
-                pos = child.body_start - 2
+                header, base = read_part_header(content, min(line_end + 2, len(content)), self._stops)
+                reason = self._begin(header, base)
+                pos = base + header.body_start - 2
         self._end_leaf(len(content))
         return reason
 
@@ -192,12 +196,12 @@ class _Walk:
         del self.open[level:]
         self._set_mark()
 
-    def _begin(self, block: Block) -> Reason | None:
-        """Open the multipart, or start the leaf, whose header block was just read."""
+    def _begin(self, header: PartHeader, base: int) -> Reason | None:
+        """Open the multipart, or start the leaf, whose *header* was just read, with offsets from *base*."""
         self.parts += 1
         if self.parts > MAX_PARTS:
             return Reason.PART_LIMIT
-        part = self._part(block)
+        part = self._part(header, base)
         if self.parts == 1:
             self.kind = part.kind
         if not part.kind.startswith("multipart/") or part.reason:
@@ -234,63 +238,34 @@ class _Walk:
                 shared = next((at for at, (one, other) in enumerate(pairs) if one != other), shared)
             self.mark += least[:shared]
 
-    def _part(self, block: Block) -> Part:
+    def _part(self, header: PartHeader, base: int) -> Part:
         parent = self.open[-1] if self.open else None
-        fields: dict[str, Field] = {}
-        reason: Reason | None = None
-        if not block.separated:
-            reason = Reason.MALFORMED_HEADER
-        elif block.over_limit:
-            reason = Reason.HEADER_LIMIT
-        for field in block.fields:
-            if field.name in _READ:
-                first = fields.setdefault(field.name, field)
-                # The transfer encoding may have to be named anew, which two fields would make two stories.
-                twice = first is not field and field.name == "content-transfer-encoding"
-                if twice or (first is not field and self._text(first) != self._text(field)):
-                    reason = reason or Reason.AMBIGUOUS_HEADER
-        kind_text = self._text(fields.get("content-type"))
-        disposition_text = self._text(fields.get("content-disposition"))
-        named = parameters(kind_text) if kind_text else {}
-        placed = parameters(disposition_text) if disposition_text else {}
+        reason = header.reason
         path = "1"
         if parent:
             parent.children += 1
             path = f"{parent.path}.{parent.children}"
-            if parent.enclosing[-1] == "multipart/related" and not self._is_root(parent, fields):
+            if parent.enclosing[-1] == "multipart/related" and not parent.has_root(header.content_id):
                 reason = reason or Reason.RELATED_RESOURCE
-        encoding_field = fields.get("content-transfer-encoding")
+        body_start = base + header.body_start
         return Part(
             path=path,
-            kind=_kind(kind_text, parent.child_kind if parent else "text/plain"),
-            parameters=named,
+            kind=header.kind or (parent.child_kind if parent else "text/plain"),
+            parameters=header.parameters,
             enclosing=parent.enclosing if parent else (),
             parents=parent.parents if parent else (),
-            encoding=self._text(encoding_field).lower(),
-            encoding_field=encoding_field,
-            lacks_mime_version=parent is None and all(f.name != "mime-version" for f in block.fields),
-            disposition=disposition_text.partition(";")[0].strip().lower(),
+            encoding=header.encoding,
+            encoding_field=_moved(header.encoding_field, base) if header.encoding_field else None,
+            lacks_mime_version=parent is None and not header.mime_version,
+            disposition=header.disposition,
             # A name on the message itself is only its title; on a part it makes mail programs offer a file.
-            named="filename" in placed or (parent is not None and "name" in named),
-            header_end=block.end,
-            body_start=block.body_start,
-            body_end=block.body_start,
+            named=header.filename or (parent is not None and "name" in header.parameters),
+            header_end=base + header.end,
+            body_start=body_start,
+            body_end=body_start,
             reason=reason,
         )
 
-    def _is_root(self, parent: _Multipart, fields: dict[str, Field]) -> bool:
-        if not parent.root:
-            return parent.children == 1
-        return self._text(fields.get("content-id")).strip("<> ") == parent.root
 
-    def _text(self, field: Field | None) -> str:
-        return text_of(self.content, field) if field else ""
-
-
-def _kind(value: str, default: str) -> str:
-    kind = value.partition(";")[0].strip().lower()
-    main, slash, sub = kind.partition("/")
-    # RFC 2045 5.2: what cannot be read is plain text.
-    if slash and main and sub and _TOKEN.issuperset(main) and _TOKEN.issuperset(sub):
-        return kind
-    return default if not value else "text/plain"
+def _moved(field: Field, base: int) -> Field:
+    return Field(name=field.name, start=base + field.start, value=base + field.value, end=base + field.end)

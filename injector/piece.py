@@ -5,8 +5,8 @@ located with the first of them, and stands here: what is left for each recipient
 """
 
 from binascii import a2b_qp
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Final, NamedTuple
 
 import msgspec
@@ -17,20 +17,28 @@ from injector.quoted import places_of
 
 # Of a link's own octets, those that stand for themselves. `=` does not.
 _PLAIN: Final = bytes(range(0x21, 0x7F)).replace(b"=", b"")
-_CUTS_KEPT: Final = 8
+_LAYOUTS_KEPT: Final = 8
 
-#: How a text is cut into lines, by its length.
-Cuts = dict[int, tuple[slice, ...]]
+
+class Layout(NamedTuple):
+    """How lines with one new value of a certain length are folded, whatever plain octets it has."""
+
+    #: Cuts the value where a soft line break goes into it.
+    cut: Callable[[bytes], tuple[bytes, ...]]
+    #: The lines, with a `%b` for each of its bits.
+    lines: bytes
 
 
 class Written(NamedTuple):
     """Lines that marks touch, encoded, and what their kept pieces mean."""
 
     line: Line
+    #: What goes between the kept pieces.
+    marks: tuple[Mark, ...]
     #: The kept pieces decoded. The last ends in CRLF unless a soft line break leads on.
     meant: tuple[bytes, ...]
-    #: Where lines with one link were cut so far. The tokens of a link are all of one length.
-    cuts: Cuts
+    #: Those that lines with one mark had so far, by the length of the value: all tokens of a link are of one length.
+    layouts: dict[int, Layout]
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -61,7 +69,13 @@ def placed(raw: bytes, body: bytes, marks: Sequence[Mark], *, quoted: bool) -> t
 
 def written_lines(raw: bytes, marks: Sequence[Mark], *, quoted: bool) -> tuple[Written, ...]:
     """Return the lines of *raw* that *marks* in it touch."""
-    return tuple([Written(line, _meant(line.kept) if quoted else (), {}) for line in touched_lines(raw, marks)])
+    written: list[Written] = []
+    at = 0
+    for line in touched_lines(raw, marks):
+        own = tuple(marks[at : at + len(line.kept) - 1])
+        written.append(Written(line, own, _meant(line.kept) if quoted else (), {}))
+        at += len(own)
+    return tuple(written)
 
 
 def _meant(kept: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -87,49 +101,65 @@ def splices_of(
     quoted: list[bytes] = []
     meant: list[bytes] = []
     wrapped = 0
+    attributes, pixel = values.attributes, values.pixel
     for piece, own in zip(pieces, numbers, strict=True):
-        if piece.written:
+        for (start, end, kept), marks, plain, layouts in piece.written:
             news: list[bytes] = []
-            for _, _, link, constant in piece.marks:
-                new = values.attributes[own[link]] if link >= 0 else values.pixel if link == PIXEL else constant
+            for _, _, link, constant in marks:
+                new = attributes[own[link]] if link >= 0 else pixel if link == PIXEL else constant
                 if new is None:
                     return None
                 wrapped += link >= 0
                 news.append(new)
-            at = 0
-            for (start, end, kept), plain, cuts in piece.written:
-                here = news[at : at + len(kept) - 1]
-                at += len(here)
-                if piece.quoted:
-                    text = _folded(kept, here, cuts)
-                    quoted.append(text)
-                    meant.append(_between(plain, here))
-                else:
-                    text = _between(kept, here)
-                    if len(text) > MAX_LINE:
-                        return None
-                splices.append(Splice(base + start, base + end, text))
+            if piece.quoted:
+                text = _folded(kept, news, layouts)
+                quoted.append(text)
+                meant += (plain[0], news[0], plain[1]) if len(news) == 1 else (_between(plain, news),)
+            else:
+                text = _between(kept, news)
+                if len(text) > MAX_LINE:
+                    return None
+            splices.append(Splice(base + start, base + end, text))
         base += len(piece.raw)
     # All that was written anew is decoded again, at once.
     quoted.append(b"")
     return (splices, wrapped) if a2b_qp(b"\r\n".join(quoted)) == b"".join(meant) else None
 
 
-def _folded(kept: tuple[bytes, ...], news: list[bytes], cuts: Cuts) -> bytes:
+def _folded(kept: tuple[bytes, ...], news: list[bytes], layouts: dict[int, Layout]) -> bytes:
     """Return quoted-printable lines with *news* between what is kept of them."""
-    if len(news) == 1 and not news[0].translate(None, _PLAIN):
-        text = b"%b%b%b" % (kept[0], news[0], kept[1])
-        known = cuts.get(len(text))
-        if known is not None:
-            return b"=\r\n".join([text[cut] for cut in known])
-        folded = fold(text, white_end=not kept[1])
-        lines = folded.split(b"=\r\n")
-        if b"".join(lines) == text and len(cuts) < _CUTS_KEPT:
-            ends = list(accumulate(map(len, lines)))
-            cuts[len(text)] = tuple(map(slice, [0, *ends], ends))
-        return folded
+    if len(news) == 1 and not (new := news[0]).translate(None, _PLAIN):
+        layout = layouts.get(len(new))
+        if layout is None:
+            layout = _layout(kept, len(new))
+            if len(layouts) < _LAYOUTS_KEPT:
+                layouts[len(new)] = layout
+        return layout.lines % layout.cut(new)
     text = _between(kept, [qp_text(new) for new in news])
     return fold(text, white_end=not kept[-1])
+
+
+def _layout(kept: tuple[bytes, ...], size: int) -> Layout:
+    """Return the layout of the lines that hold a plain value of *size* octets between what is *kept*."""
+    head, tail = kept
+    lines = fold(b"%b%b%b" % (head, b"x" * size, tail), white_end=not tail).split(b"=\r\n")
+    sizes: list[int] = []
+    templates: list[bytes] = []
+    # Where a line begins, seen from where the value does.
+    begin = -len(head)
+    for line in lines:
+        start, end = max(0, -begin), min(len(line), size - begin)
+        if start < end:
+            sizes.append(end - start)
+            templates.append(b"%b%%b%b" % (_literal(line[:start]), _literal(line[end:])))
+        else:
+            templates.append(_literal(line))
+        begin += len(line)
+    return Layout(Struct("".join([f"{size}s" for size in sizes])).unpack, b"=\r\n".join(templates))
+
+
+def _literal(octets: bytes) -> bytes:
+    return octets.replace(b"%", b"%%")
 
 
 def _between(kept: tuple[bytes, ...], news: list[bytes]) -> bytes:

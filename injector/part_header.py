@@ -1,0 +1,111 @@
+"""Read what the header of a part says of it: its type, how it is encoded, and how it is to be shown.
+
+The parts of one mail have the headers of those of the next: a short one is read once for all of them.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import msgspec
+
+from injector.fields import Block, Field, parameters, read_block, text_of
+from injector.skip import Reason
+
+_READ: Final = frozenset({"content-type", "content-transfer-encoding", "content-disposition", "content-id"})
+_TOKEN: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~")
+# Of what is remembered.
+_SHORT: Final = 256
+
+
+class PartHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """A header as far as it concerns the part below it."""
+
+    #: Lower-case `type/subtype`; "" where none is given.
+    kind: str
+    #: Those of the type.
+    parameters: Mapping[str, str]
+    #: Lower-case Content-Transfer-Encoding, "" when absent.
+    encoding: str
+    encoding_field: Field | None
+    #: Lower-case disposition, "" when absent.
+    disposition: str
+    #: The disposition names a file.
+    filename: bool
+    #: Without its brackets.
+    content_id: str
+    mime_version: bool
+    #: Where a field may be added.
+    end: int
+    body_start: int
+    #: Why it alone forbids to touch the part.
+    reason: Reason | None
+
+
+class Placed(NamedTuple):
+    """A header, and what its offsets are counted from."""
+
+    header: PartHeader
+    base: int
+
+
+def read_part_header(content: bytes, start: int, stops: Callable[[bytes], bool]) -> Placed:
+    """Read the header of the part at *start*; *stops* tells of a line `--…` whether it ends the part already."""
+    end = content.find(b"\r\n\r\n", start, start + _SHORT)
+    # A line that could end the part is read as such. The name of a file is nothing to remember.
+    if end > start and content.find(b"--", start, end) < 0 and content.find(b"name", start, end) < 0:
+        header = _remembered(content[start : end + 4])
+        if header is not None:
+            return Placed(header, start)
+    return Placed(describe(content, read_block(content, start, stops=stops)), 0)
+
+
+@lru_cache(maxsize=256)
+def _remembered(octets: bytes) -> PartHeader | None:
+    """Return the header that *octets* are; None: it ends before them, or is broken."""
+    block = read_block(octets, 0)
+    return describe(octets, block) if block.separated and block.body_start == len(octets) else None
+
+
+def describe(content: bytes, block: Block) -> PartHeader:
+    """Return what *block* says, which was read in *content*."""
+    fields: dict[str, Field] = {}
+    reason: Reason | None = None
+    if not block.separated:
+        reason = Reason.MALFORMED_HEADER
+    elif block.over_limit:
+        reason = Reason.HEADER_LIMIT
+    mime_version = False
+    for field in block.fields:
+        mime_version = mime_version or field.name == "mime-version"
+        if field.name in _READ:
+            first = fields.setdefault(field.name, field)
+            # The transfer encoding may have to be named anew, which two fields would make two stories.
+            twice = first is not field and field.name == "content-transfer-encoding"
+            if twice or (first is not field and text_of(content, first) != text_of(content, field)):
+                reason = reason or Reason.AMBIGUOUS_HEADER
+    texts = {name: text_of(content, field) for name, field in fields.items()}
+    kind = texts.get("content-type", "")
+    disposition = texts.get("content-disposition", "")
+    return PartHeader(
+        kind=_kind(kind),
+        parameters=parameters(kind) if kind else {},
+        encoding=texts.get("content-transfer-encoding", "").lower(),
+        encoding_field=fields.get("content-transfer-encoding"),
+        disposition=disposition.partition(";")[0].strip().lower(),
+        filename=bool(disposition) and "filename" in parameters(disposition),
+        content_id=texts.get("content-id", "").strip("<> "),
+        mime_version=mime_version,
+        end=block.end,
+        body_start=block.body_start,
+        reason=reason,
+    )
+
+
+def _kind(value: str) -> str:
+    kind = value.partition(";")[0].strip().lower()
+    main, slash, sub = kind.partition("/")
+    # RFC 2045 5.2: what cannot be read is plain text.
+    if slash and main and sub and _TOKEN.issuperset(main) and _TOKEN.issuperset(sub):
+        return kind
+    return "text/plain" if value else ""
