@@ -6,6 +6,7 @@ What is produced is legal whatever came in: no line over 998 octets, no octet ov
 import binascii
 import re
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 MAX_LINE: Final = 998
@@ -30,6 +31,9 @@ class Splice(NamedTuple):
     end: int
     new: bytes
 
+
+#: By what splices are sorted; those of one place stay in their order.
+PLACE: Final = itemgetter(0, 1)
 
 #: A splice where many are made: a plain tuple costs a tenth of a named one.
 Edit = tuple[int, int, bytes]
@@ -66,12 +70,13 @@ def differs_only_there(result: bytes, content: bytes, splices: Iterable[Edit]) -
     Every octet of both is looked at: what is beside the splices is the same, and what is in them is new.
     """
     view = memoryview(content)
+    holds = result.startswith
     pos = at = 0
     for start, end, new in splices:
-        if not pos <= start <= end or not result.startswith(view[pos:start], at):
+        if not pos <= start <= end or not holds(view[pos:start], at):
             return False
         at += start - pos
-        if not result.startswith(new, at):
+        if not holds(new, at):
             return False
         at += len(new)
         pos = end

@@ -37,8 +37,9 @@ class Written(NamedTuple):
     marks: tuple[Mark, ...]
     #: The kept pieces decoded. The last ends in CRLF unless a soft line break leads on.
     meant: tuple[bytes, ...]
-    #: Those that lines with one mark had so far, by the length of the value: all tokens of a link are of one length.
-    layouts: dict[int, Layout]
+    #: Those of lines with one mark, by the length of the value, from when such a value comes again: all tokens of a
+    #: link are of one length.
+    layouts: dict[int, Layout | None]
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -126,15 +127,17 @@ def splices_of(
     return (splices, wrapped) if a2b_qp(b"\r\n".join(quoted)) == b"".join(meant) else None
 
 
-def _folded(kept: tuple[bytes, ...], news: list[bytes], layouts: dict[int, Layout]) -> bytes:
+def _folded(kept: tuple[bytes, ...], news: list[bytes], layouts: dict[int, Layout | None]) -> bytes:
     """Return quoted-printable lines with *news* between what is kept of them."""
     if len(news) == 1 and not (new := news[0]).translate(None, _PLAIN):
-        layout = layouts.get(len(new))
-        if layout is None:
-            layout = _layout(kept, len(new))
-            if len(layouts) < _LAYOUTS_KEPT:
-                layouts[len(new)] = layout
-        return layout.lines % layout.cut(new)
+        size = len(new)
+        if size in layouts:
+            layout = layouts[size]
+            if layout is None:
+                layout = layouts[size] = _layout(kept, size)
+            return layout.lines % layout.cut(new)
+        if len(layouts) < _LAYOUTS_KEPT:
+            layouts[size] = None
     text = _between(kept, [qp_text(new) for new in news])
     return fold(text, white_end=not kept[-1])
 

@@ -297,12 +297,13 @@ def _read(raw: bytes, rules: Rules) -> Piece | None:
     numbers: dict[str, int] = {}
     quoted = rules.quoted
     marks, found = judge_hrefs(hrefs, Page(body, codec, sent_as=codec), rules.judgement, numbers)
+    # Where the pixel would go; whether it does is the page's business.
     if body_end is not None:
         marks = tuple(sorted((*marks, Mark(body_end, body_end, PIXEL))))
     marks = placed(raw, body, marks, quoted=quoted)
-    # Where the pixel would go; whether it does is the page's business.
-    pixel = next((mark for mark in marks if mark.link == PIXEL), None)
-    marks = tuple([mark for mark in marks if mark is not pixel])
+    if body_end is not None:
+        [body_end] = [mark.start for mark in marks if mark.link == PIXEL]
+        marks = tuple([mark for mark in marks if mark.link != PIXEL])
     return Piece(
         raw=raw,
         quoted=quoted,
@@ -310,5 +311,5 @@ def _read(raw: bytes, rules: Rules) -> Piece | None:
         urls=tuple(numbers),
         marks=marks,
         written=written_lines(raw, marks, quoted=quoted),
-        body_end=-1 if pixel is None else pixel.start,
+        body_end=-1 if body_end is None else body_end,
     )
