@@ -6,6 +6,7 @@ A page for which that does not hold, wherever the reason lies, is gone through a
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -28,6 +29,8 @@ MOST: Final = 16_384
 # Pieces are found by so many of their first octets, in which so many of them may be alike.
 _HEAD: Final = 640
 _ALIKE_KEPT: Final = 8
+# So many octets tell where one begins.
+_TELLING: Final = 96
 # Within so many octets behind what is new, something known is looked for.
 _NEAR: Final = 2_048
 # Smaller pages are gone through as fast; of a larger one too much would be kept.
@@ -110,8 +113,12 @@ class Memory:
         piece = self._later.get(before)
         if piece is None:
             return -1
-        at = raw.find(piece.raw, start + 1, start + _NEAR + len(piece.raw))
-        return at if raw.endswith(b"\r\n", start, max(at, 0)) and not raw.endswith(b"=\r\n", start, at) else -1
+        # What is looked for costs by its length too.
+        head = piece.raw[:_TELLING]
+        at = raw.find(head, start + 1, start + _NEAR + len(head))
+        if at < 0 or not raw.startswith(piece.raw, at):
+            return -1
+        return at if raw.endswith(b"\r\n", start, at) and not raw.endswith(b"=\r\n", start, at) else -1
 
     def see(self, octets: bytes) -> bool:
         """Tell whether such octets came in a page before."""
@@ -165,7 +172,10 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
     if not memory.worth_asking():
         return None
     raw = content[part.body_start : part.body_end]
-    pieces = _pieces(raw, memory)
+    cuts = _cut(raw, memory)
+    pieces = _pieces(cuts, memory)
+    if pieces:
+        _join(cuts, memory)
     memory.end_page(found=bool(pieces))
     if not pieces:
         return None
@@ -179,13 +189,13 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
     return Leaf(part=part, raw=raw, pieces=tuple(pieces), found=tuple(found), pixel_at=pixel_at, bare=not rules.quoted)
 
 
-def _pieces(raw: bytes, memory: Memory) -> list[Piece]:
-    """Return what *raw* consists of; nothing: too much of it is new, or does not end in it."""
+def _pieces(cuts: Sequence[Piece | New], memory: Memory) -> list[Piece]:
+    """Return *cuts* with what is new in them read; nothing: the page does not end where they do."""
     pieces: list[Piece] = []
     unended = b""
     before: Piece | None = None
     gap = False
-    for cut in _cut(raw, memory):
+    for cut in cuts:
         if isinstance(cut, Piece) and not unended:
             pieces.append(cut)
             before, gap = cut, False
@@ -268,6 +278,32 @@ def _narrowed(new: New, memory: Memory) -> list[New]:
         return [new]
     parts = lines[: unseen[0]], lines[unseen[0] : unseen[-1] + 1], lines[unseen[-1] + 1 :]
     return [New(b"".join(part), part is not parts[1]) for part in parts if part]
+
+
+def _join(cuts: Sequence[Piece | New], memory: Memory) -> None:
+    """Make one piece of the first known ones that stand side by side: few are faster than many."""
+    run: list[Piece] = []
+    size = 0
+    last: Piece | None = None
+    gap = False
+    behind = last, gap
+    for cut in cuts:
+        piece = cut if isinstance(cut, Piece) else None
+        if piece is None or size + len(piece.raw) > MOST:
+            if len(run) > 1:
+                break
+            run, size = [], 0
+        if piece is not None:
+            behind = behind if run else (last, gap)
+            run.append(piece)
+            size += len(piece.raw)
+            last = piece
+        gap = piece is None
+    if len(run) > 1:
+        octets = b"".join([piece.raw for piece in run])
+        joined = memory.read(octets) if memory.see(octets) else None
+        if joined is not None:
+            memory.keep(joined, behind[0], gap=behind[1])
 
 
 def _rules_for(part: Part, judgement: Judgement) -> Rules | None:

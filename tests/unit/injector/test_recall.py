@@ -255,7 +255,7 @@ def test_memory_forgets_what_was_not_asked_for() -> None:
 
 def pieces_of(raw: bytes, memory: Memory) -> list[Piece]:
     """Return what *raw* consists of, as one page."""
-    pieces = recall._pieces(raw, memory)
+    pieces = recall._pieces(recall._cut(raw, memory), memory)
     memory.end_page(found=bool(pieces))
     return pieces
 
