@@ -56,6 +56,8 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     written: tuple[Written, ...]
     #: Where the last real `</body>` begins, in `raw`; -1: there is none.
     body_end: int
+    #: Itself with the pixel, by the place where it was put so far.
+    with_pixel: dict[int, "Piece"]
 
 
 def placed(raw: bytes, body: bytes, marks: Sequence[Mark], *, quoted: bool) -> tuple[Mark, ...]:
@@ -86,8 +88,13 @@ def _meant(kept: tuple[bytes, ...]) -> tuple[bytes, ...]:
 
 def with_pixel(piece: Piece, place: int) -> Piece:
     """Return *piece* with the pixel's mark at *place* of its octets."""
-    marks = tuple(sorted((*piece.marks, Mark(place, place, PIXEL))))
-    return msgspec.structs.replace(piece, marks=marks, written=written_lines(piece.raw, marks, quoted=piece.quoted))
+    known = piece.with_pixel.get(place)
+    if known is None:
+        marks = tuple(sorted((*piece.marks, Mark(place, place, PIXEL))))
+        written = written_lines(piece.raw, marks, quoted=piece.quoted)
+        known = msgspec.structs.replace(piece, marks=marks, written=written, with_pixel={})
+        piece.with_pixel[place] = known
+    return known
 
 
 def splices_of(

@@ -21,8 +21,8 @@ from injector.message import Part
 from injector.piece import Piece, placed, written_lines
 from injector.policy import INLINE_PGP
 
-# A line that begins with a start tag, behind one that a soft line break does not carry on.
-_CUT: Final = re.compile(rb"\r\n(?<!=\r\n)(?=[ \t]*+<[A-Za-z])")
+# A line that begins with a tag, behind one that a soft line break does not carry on.
+_CUT: Final = re.compile(rb"\r\n(?<!=\r\n)(?=[ \t]*+</?[A-Za-z])")
 #: A piece that nothing is known of has at least so many octets, if it is not the last; and none has more than so many.
 LEAST: Final = 768
 MOST: Final = 16_384
@@ -348,4 +348,5 @@ def _read(raw: bytes, rules: Rules) -> Piece | None:
         marks=marks,
         written=written_lines(raw, marks, quoted=quoted),
         body_end=-1 if body_end is None else body_end,
+        with_pixel={},
     )
