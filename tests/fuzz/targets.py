@@ -79,19 +79,25 @@ def html(octets: bytes) -> None:
 
 
 def pages(octets: bytes) -> None:
-    """Take *octets* for a page that comes again and again: recognised piece by piece, it leaves as if it was read."""
+    """Take *octets* for a page that comes again and again, with a number of its own for each `{}` in it.
+
+    Recognised piece by piece, it leaves as if it was read.
+    """
     body = _LINE_END.sub(b"\r\n", octets.replace(b"\0", b""))
     head = b"MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: "
     recall.forget()
-    with patch.multiple(recall, LEAST=1, _HEAD=_SHORT, _PAGE=range(1, 1_000_000), _OCTETS_FOR_A_NEW_ONE=1):
+    with (
+        patch.multiple(recall, LEAST=1, _PAGE=range(1, 1_000_000), _SHARE=1),
+        patch.multiple("injector.memory", _HEAD=_SHORT, _TELLING=_SHORT),
+    ):
         for encoding in _ENCODINGS[:2]:
-            mail = injector.parse(head + encoding.encode() + b"\r\n\r\n" + encode(body, encoding))
-            read = injector.plan(mail, _PLAINLY, campaign=True, recalls=False)
-            left = read.render(MINTER, EDITS)
-            for _ in range(3):
+            for turn in range(6):
+                page = encode(body.replace(b"{}", b"%d" % turn), encoding)
+                mail = injector.parse(head + encoding.encode() + b"\r\n\r\n" + page)
+                read = injector.plan(mail, _PLAINLY, campaign=True, recalls=False)
                 known = injector.plan(mail, _PLAINLY, campaign=True)
                 assert (known.links, known.reason) == (read.links, read.reason)
-                assert known.render(MINTER, EDITS) == left
+                assert known.render(MINTER, EDITS) == read.render(MINTER, EDITS)
 
 
 def _browser_agrees(head: bytes, octets: bytes) -> None:

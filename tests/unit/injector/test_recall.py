@@ -11,8 +11,8 @@ import injector
 from injector import HeaderEdits, Options, Plan, Rendered, recall
 from injector.charsets import Charset
 from injector.find import Judgement
+from injector.memory import Memory, Rules
 from injector.piece import Piece
-from injector.recall import Memory, Rules
 from tests.unit.injector.mails import STAMP, HexMinter, multipart, options, part, top
 
 EDITS = HeaderEdits(set_message_id=STAMP)
@@ -122,7 +122,10 @@ def test_mails_of_a_campaign_leave_as_if_each_was_read(
     """Whatever a page holds, wherever it is cut, and however often its pieces came before."""
     recall.forget()
     minter = Choosy() if choosy else HexMinter()
-    with patch.multiple(recall, LEAST=least, _PAGE=range(1, 1_000_000), _OCTETS_FOR_A_NEW_ONE=least, _HEAD=least):
+    with (
+        patch.multiple(recall, LEAST=least, _PAGE=range(1, 1_000_000), _SHARE=1),
+        patch.multiple("injector.memory", _HEAD=least, _TELLING=least),
+    ):
         for name in names:
             page = "".join(snippet.replace("{}", name) for snippet in snippets)
             spelled = charset if charset not in {"iso-2022-jp", "x-nobody"} else "utf-8"
@@ -236,7 +239,7 @@ def test_memory_forgets_what_was_not_asked_for() -> None:
     """Two generations of so many octets: what came again lives on, the rest goes."""
     memory = Memory(rules_of(options()))
     pieces = [f"<p>{number} {'x' * 900}</p>\r\n".encode() for number in range(4)]
-    with patch.multiple(recall, _OCTETS_KEPT=1_500, _SEEN_KEPT=2):
+    with patch.multiple("injector.memory", _OCTETS_KEPT=1_500, _SEEN_KEPT=2):
         assert memory.recall(pieces[0], 0) is None
         # That it stands twice in one page says nothing.
         assert [seen_by(memory, pieces[0], pieces[0]), seen_by(memory, pieces[0])] == [[False, False], [True]]
