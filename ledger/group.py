@@ -34,11 +34,15 @@ class GroupCommit(Generic[Member, Result]):
 
     async def add(self, member: Member) -> Result:
         """Return *member*'s result once its group is stored; raise what storing it raised."""
+        return await self.enter(member)
+
+    def enter(self, member: Member) -> "asyncio.Future[Result]":
+        """Put *member* into the next group; return what `add` returns. Who cancels that only stops to wait for it."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((member, future))
         if self._writer is None:
             self._writer = asyncio.create_task(self._drain())
-        return await future
+        return future
 
     async def close(self) -> None:
         """Wait until every group is decided."""

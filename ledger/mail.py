@@ -92,9 +92,9 @@ class MailLedger:
         """Let the messages of one transaction be found by the submission's key."""
         await self._ledger.execute("enter_submission", submission, key_bytes(key), accepted_at)
 
-    async def correlate(self, message: NewMessage) -> Correlated | None:
-        """Commit a correlation; none when its key exists already."""
-        return await self._correlations.add(message)
+    def correlate(self, message: NewMessage) -> "asyncio.Future[Correlated | None]":
+        """Enter a correlation at once and return its commit; none when its key exists already."""
+        return self._correlations.enter(message)
 
     async def find(self, keys: Sequence[MessageKey]) -> dict[MessageKey, Known]:
         """Return what the ledger knows of messages with these keys."""

@@ -6,18 +6,22 @@ the same identity is a new message with a key of its own: a deliberate re-send i
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from enum import Enum, auto
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from ledger import ids
 from ledger.ids import MessageKey
 from ledger.mail_rows import Correlated, Known, NewMessage, Reopened
+from ledger.store import UNAVAILABLE
 from ledger.throttles import Throttle
 from relay import stamp
 from relay.forward import DOUBTS
+from relay.patience import patiently
 from relay.stamp import Addressed, Draft
 
 # How many generations of one identity are looked at together: twice as many each time.
@@ -39,8 +43,8 @@ class Correlations(Protocol):
     ) -> int:
         """Return the row of a campaign."""
 
-    async def correlate(self, message: NewMessage) -> Correlated | None:
-        """Commit a correlation; none when its key exists."""
+    def correlate(self, message: NewMessage) -> "asyncio.Future[Correlated | None]":
+        """Enter a correlation at once and return its commit; none when its key exists."""
 
     async def find(self, keys: Sequence[MessageKey]) -> dict[MessageKey, Known]:
         """Return what is known of messages with these keys."""
@@ -105,46 +109,107 @@ def judge(known: Known, *, body_digest: bytes, window: int, now: datetime, proce
 
 async def correlate(
     draft: Draft,
-    recipient: str,
+    addressed: Sequence[Addressed],
     *,
     ledger: Correlations,
     identity_key: bytes,
     campaign: int | None,
     submission: int | None,
     patience: float,
-) -> Standing:
-    """Commit *recipient*'s correlation and return where its message stands.
+    ledger_wait: float,
+) -> list[Standing | BaseException]:
+    """Commit the correlations of *addressed*, of generation 0; return where each stands, or why that is not known.
 
-    The caller has the identity in hand (`relay.hands`). *patience* is how many seconds to wait for another process that
-    has the same message in flight.
+    The caller has their identities in hand (`relay.hands`). *patience* is how many seconds to wait for another process
+    that has the same message in flight, *ledger_wait* how many for PostgreSQL.
     """
     clock = asyncio.get_running_loop().time
-    deadline = clock() + patience
+    deadline = clock() + ledger_wait
 
-    def at(generation: int) -> Addressed:
+    def new(one: Addressed) -> NewMessage:
+        return _new_message(draft, one, identity_key=identity_key, campaign=campaign, submission=submission)
+
+    def at(recipient: str, generation: int) -> Addressed:
         return stamp.address(draft, recipient, identity_key=identity_key, generation=generation)
 
-    generation = 0
-    while True:
-        addressed = at(generation)
-        message = _new_message(draft, addressed, identity_key=identity_key, campaign=campaign, submission=submission)
-        correlated = await ledger.correlate(message)
-        if correlated is not None:
-            return _standing(correlated, addressed, submission)
-        generation, known = await _find(draft, ledger, at, generation)
-        if known is None:
-            continue
-        addressed = at(generation)
-        match _judged(known, draft, ledger.process):
-            case Repeat.DONE:
-                return Done(addressed=addressed, submission=known.submission)
-            case Repeat.AGAIN:
-                if (ready := await _reopen(ledger, known, addressed)) is not None:
-                    return ready
-            case _ if clock() > deadline:
-                return Busy(addressed=addressed, submission=known.submission)
-            case _:
-                await asyncio.sleep(_LOOK_AGAIN)
+    async def stand(first: Addressed, *, taken: bool) -> Standing:
+        search = _Search(draft, ledger, new, partial(at, first.recipient), submission, patience)
+        return await patiently(lambda: search.run(taken=taken), seconds=deadline - clock())
+
+    # Mail is new, nearly always: all of it is entered together, and nothing is asked about it.
+    committed = await _committed([ledger.correlate(new(one)) for one in addressed], ledger_wait)
+    standings: list[Standing | BaseException] = []
+    later: list[tuple[int, asyncio.Task[Standing]]] = []
+    for place, (one, result) in enumerate(zip(addressed, committed, strict=True)):
+        if isinstance(result, Correlated):
+            standings.append(_standing(result, one, submission))
+        elif result is None or (isinstance(result, UNAVAILABLE) and clock() < deadline):
+            later.append((place, asyncio.create_task(stand(one, taken=result is None))))
+            standings.append(TimeoutError())
+        else:
+            standings.append(result)
+    for (place, _), found in zip(
+        later, await asyncio.gather(*(task for _, task in later), return_exceptions=True), strict=True
+    ):
+        standings[place] = found
+    return standings
+
+
+async def _committed(
+    commits: "Sequence[asyncio.Future[Correlated | None]]", seconds: float
+) -> list[Correlated | BaseException | None]:
+    """Wait for *commits* together, at most *seconds*, and return what came of each."""
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for commit in commits:
+                    # What it raised is asked for below.
+                    with suppress(Exception):
+                        await commit
+    finally:
+        # What is not decided is left to itself.
+        for commit in commits:
+            commit.cancel()
+    return [TimeoutError() if one.cancelled() else one.exception() or one.result() for one in commits]
+
+
+class _Search(NamedTuple):
+    """How to find out where a message stands whose first key is taken, or could not be entered."""
+
+    draft: Draft
+    ledger: Correlations
+    new: Callable[[Addressed], NewMessage]
+    #: Its address in a generation.
+    at: Callable[[int], Addressed]
+    submission: int | None
+    patience: float
+
+    async def run(self, *, taken: bool) -> Standing:
+        """Return where it stands; *taken*: the key of generation 0 exists."""
+        draft, ledger, at = self.draft, self.ledger, self.at
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.patience
+        generation = 0
+        while True:
+            addressed = at(generation)
+            correlated = None if taken else await ledger.correlate(self.new(addressed))
+            if correlated is not None:
+                return _standing(correlated, addressed, self.submission)
+            taken = False
+            generation, known = await _find(draft, ledger, at, generation)
+            if known is None:
+                continue
+            addressed = at(generation)
+            match _judged(known, draft, ledger.process):
+                case Repeat.DONE:
+                    return Done(addressed=addressed, submission=known.submission)
+                case Repeat.AGAIN:
+                    if (ready := await _reopen(ledger, known, addressed)) is not None:
+                        return ready
+                case _ if clock() > deadline:
+                    return Busy(addressed=addressed, submission=known.submission)
+                case _:
+                    await asyncio.sleep(_LOOK_AGAIN)
 
 
 async def _find(

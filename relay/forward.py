@@ -14,7 +14,7 @@ from prometheus_client import Counter
 
 from ledger.ids import alias_digest
 from ledger.mail_rows import NotOursError, Settlement
-from ledger.store import UNAVAILABLE
+from ledger.store import REFUSED_VALUE, UNAVAILABLE
 from providers import generic
 from relay.patience import surely
 from relay.upstream import BeforeDot, Letter, Outcome, Trouble, Verdict
@@ -127,17 +127,35 @@ class Forwarder:
         )
 
     async def _record(self, settlement: Settlement) -> None:
-        # Whatever goes wrong: the upstream has decided, and that is never forgotten.
-        task = asyncio.create_task(surely(lambda: self._results.settle(settlement)))
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
-        await asyncio.wait([task], timeout=self._settle_wait)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._settle_wait
+        try:
+            async with asyncio.timeout(self._settle_wait):
+                await self._results.settle(settlement)
+        except REFUSED_VALUE:
+            raise
+        except asyncio.CancelledError:
+            self._record_later(settlement)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong: the upstream has decided
+            log.warning("tried_again", error=type(error).__name__)
+        else:
+            return
+        task = self._record_later(settlement)
+        await asyncio.wait([task], timeout=max(0.0, deadline - clock()))
         if task.done():
             task.result()
             return
         # The mailer must hear the verdict. The intent mark stands until the result does.
         LATE_RESULTS.inc()
         log.warning("result_not_recorded_yet")
+
+    def _record_later(self, settlement: Settlement) -> "asyncio.Task[bool]":
+        """Record a verdict however long it takes: it is never forgotten, and recorded twice is recorded once."""
+        task = asyncio.create_task(surely(lambda: self._results.settle(settlement)))
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+        return task
 
 
 def _alias(verdict: Verdict, upstream: str) -> bytes | None:

@@ -29,7 +29,7 @@ from relay.notify import is_notice
 from relay.patience import patiently, surely
 from relay.replies import Reply
 from relay.settings import RelaySettings
-from relay.stamp import Draft
+from relay.stamp import Addressed, Draft
 from relay.upstream import Letter, Outcome, Trouble, Verdict
 
 log = structlog.get_logger()
@@ -86,16 +86,16 @@ class Pipeline:
         with VERDICT_SECONDS.time():
             draft = await self._read(submission)
             recipients = stamp.unique_recipients(submission.recipients)
-            identities = [
-                stamp.address(draft, recipient, identity_key=self._identity_key, generation=0).key
+            addressed = [
+                stamp.address(draft, recipient, identity_key=self._identity_key, generation=0)
                 for recipient in recipients
             ]
-            hand = await self._hands.take(identities, patience=self._settings.verdict_wait)
+            hand = await self._hands.take([one.key for one in addressed], patience=self._settings.verdict_wait)
             if hand is None:
                 return replies.LOCAL_ERROR
             ready: list[Ready] = []
             try:
-                standings = await self._correlate(draft, recipients, ready)
+                standings = await self._correlate(draft, addressed, ready)
                 self.in_hand.update(one.id for one in ready)
                 submission_key = await self._enter(draft, standings)
                 return await self._forward(draft, standings, submission_key)
@@ -122,7 +122,7 @@ class Pipeline:
     def _draft(self, submission: Submission) -> Draft:
         return stamp.draft_of(submission, settings=self._settings, ams_headers=self._ams_headers, profile=self._profile)
 
-    async def _correlate(self, draft: Draft, recipients: Sequence[str], ready: list[Ready]) -> list[Standing]:
+    async def _correlate(self, draft: Draft, addressed: Sequence[Addressed], ready: list[Ready]) -> list[Standing]:
         """Commit every recipient's correlation; return where each stands, and enter what is ours into *ready*."""
         wait = self._settings.ledger_wait
         campaign: int | None = None
@@ -134,27 +134,17 @@ class Pipeline:
                 campaign = await patiently(
                     lambda: self._ledger.campaign(*words, draft.submission.received_at), seconds=wait
                 )
-        group = await patiently(self._ledger.next_submission, seconds=wait) if len(recipients) > 1 else None
-
-        async def one(recipient: str) -> Standing:
-            return await patiently(
-                lambda: correlate(
-                    draft,
-                    recipient,
-                    ledger=self._ledger,
-                    identity_key=self._identity_key,
-                    campaign=campaign,
-                    submission=group,
-                    patience=self._settings.verdict_wait,
-                ),
-                seconds=wait,
-            )
-
-        if len(recipients) == 1:
-            # A task of its own would do nothing but cost.
-            found: list[Standing | BaseException] = [await one(recipients[0])]
-        else:
-            found = await asyncio.gather(*map(one, recipients), return_exceptions=True)
+        group = await patiently(self._ledger.next_submission, seconds=wait) if len(addressed) > 1 else None
+        found = await correlate(
+            draft,
+            addressed,
+            ledger=self._ledger,
+            identity_key=self._identity_key,
+            campaign=campaign,
+            submission=group,
+            patience=self._settings.verdict_wait,
+            ledger_wait=wait,
+        )
         standings = [standing for standing in found if not isinstance(standing, BaseException)]
         ready += [standing for standing in standings if isinstance(standing, Ready)]
         for error in found:
