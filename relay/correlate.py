@@ -118,7 +118,7 @@ async def correlate(
     patience: float,
     ledger_wait: float,
 ) -> list[Standing | BaseException]:
-    """Commit the correlations of *addressed*, of generation 0; return where each stands, or why that is not known.
+    """Commit the correlations of *addressed*, all of generation 0; return where each stands, or why it is not known.
 
     The caller has their identities in hand (`relay.hands`). *patience* is how many seconds to wait for another process
     that has the same message in flight, *ledger_wait* how many for PostgreSQL.
@@ -138,21 +138,21 @@ async def correlate(
 
     # Mail is new, nearly always: all of it is entered together, and nothing is asked about it.
     committed = await _committed([ledger.correlate(new(one)) for one in addressed], ledger_wait)
-    standings: list[Standing | BaseException] = []
-    later: list[tuple[int, asyncio.Task[Standing]]] = []
-    for place, (one, result) in enumerate(zip(addressed, committed, strict=True)):
-        if isinstance(result, Correlated):
-            standings.append(_standing(result, one, submission))
-        elif result is None or (isinstance(result, UNAVAILABLE) and clock() < deadline):
-            later.append((place, asyncio.create_task(stand(one, taken=result is None))))
-            standings.append(TimeoutError())
-        else:
-            standings.append(result)
-    for (place, _), found in zip(
-        later, await asyncio.gather(*(task for _, task in later), return_exceptions=True), strict=True
-    ):
-        standings[place] = found
-    return standings
+    standings = [
+        _standing(result, one, submission) if isinstance(result, Correlated) else result
+        for one, result in zip(addressed, committed, strict=True)
+    ]
+    in_time = clock() < deadline
+    open_ones = [
+        place
+        for place, result in enumerate(standings)
+        if result is None or (in_time and isinstance(result, UNAVAILABLE))
+    ]
+    if open_ones:
+        searches = [stand(addressed[place], taken=standings[place] is None) for place in open_ones]
+        for place, found in zip(open_ones, await asyncio.gather(*searches, return_exceptions=True), strict=True):
+            standings[place] = found
+    return [standing for standing in standings if standing is not None]
 
 
 async def _committed(

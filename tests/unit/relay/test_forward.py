@@ -60,6 +60,21 @@ class Failing:
         return True
 
 
+class Hanging(Failing):
+    """Results that are kept when *answering* is set, and not before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.answering = asyncio.Event()
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Keep *settlement* in the end."""
+        self.asked.set()
+        await self.answering.wait()
+        return await super().settle(settlement)
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -79,6 +94,31 @@ async def test_no_kind_of_trouble_lets_a_verdict_be_told_unrecorded(error: Excep
     assert isinstance(outcome, Verdict)
     assert [settlement.status for settlement in results.kept] == ["sent"]
     await forwarder.close(patience=1)
+
+
+async def test_a_verdict_that_nobody_waits_for_any_more_is_recorded() -> None:
+    """Called off while its record was under way, the message was sent all the same."""
+    results = Hanging()
+    forwarder = Forwarder(Accepting(), results)
+    flight = asyncio.create_task(forwarder.forward(1, 1, LETTER, dotted=lambda: None))
+    await results.asked.wait()
+    flight.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flight
+    results.answering.set()
+    await forwarder.close(patience=10.0)
+    assert [settlement.status for settlement in results.kept] == ["sent"]
+
+
+async def test_a_mailer_hears_the_verdict_although_the_ledger_hangs() -> None:
+    """It is recorded when the ledger answers again."""
+    results = Hanging()
+    forwarder = Forwarder(Accepting(), results, settle_wait=0.01)
+    assert isinstance(await forwarder.forward(1, 1, LETTER, dotted=lambda: None), Verdict)
+    assert results.kept == []
+    results.answering.set()
+    await forwarder.close(patience=10.0)
+    assert len(results.kept) == 1
 
 
 async def test_a_value_that_can_never_be_stored_is_an_error() -> None:
