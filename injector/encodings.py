@@ -33,7 +33,7 @@ class Splice(NamedTuple):
 
 
 #: By what splices are sorted; those of one place stay in their order.
-PLACE: Final = itemgetter(0, 1)
+BY_PLACE: Final = itemgetter(0, 1)
 
 #: A splice where many are made: a plain tuple costs a tenth of a named one.
 Edit = tuple[int, int, bytes]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from injector.consent import TRACK_HEADER
-from injector.encodings import MAX_LINE, PLACE, Splice
+from injector.encodings import BY_PLACE, MAX_LINE, Splice
 from injector.fields import Field, Headers
 from injector.message import Mail
 
@@ -57,7 +57,7 @@ def header_splices(
             lines.insert(len(edits.prepend), stamp)
     splices += _removals(mail.headers, gone)
     splices.append(Splice(mail.headers_start, mail.headers_start, _below_mbox_line(mail, lines)))
-    splices.sort(key=PLACE)
+    splices.sort(key=BY_PLACE)
     if not mail.separated:
         # The body began without an empty line: a line of ours must not become part of it, nor it part of ours.
         splices.append(Splice(mail.body_start, mail.body_start, b"\r\n"))
@@ -79,7 +79,7 @@ def sealed_splices(mail: Mail, edits: HeaderEdits) -> list[Splice]:
     # RFC 5321 4.4 obliges every hop to add its Received line, so signers do not cover it.
     lines = [line for line in edits.prepend if signed is None or _name(line) not in signed - {"received"}]
     splices.append(Splice(mail.headers_start, mail.headers_start, b"".join(lines)))
-    splices.sort(key=PLACE)
+    splices.sort(key=BY_PLACE)
     return splices
 
 

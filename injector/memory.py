@@ -7,7 +7,7 @@ from injector.charsets import Charset, exact_codec
 from injector.encodings import decode_qp, has_long_line
 from injector.find import Judgement, Page, judge_hrefs
 from injector.marks import PIXEL, Mark
-from injector.piece import Piece, placed, written_lines
+from injector.piece import Piece, fits, placed, written_lines
 from injector.policy import INLINE_PGP
 
 # Pieces are found by so many of their first octets, in which so many of them may be alike.
@@ -15,8 +15,6 @@ _HEAD: Final = 640
 _ALIKE_KEPT: Final = 8
 # So many octets tell where one may begin.
 _TELLING: Final = 96
-#: Within so many octets behind what is new, something known is looked for.
-NEAR: Final = 2_048
 # After so many pages that were not known, one in so many is looked at.
 _IN_VAIN: Final = 16
 _ONE_IN: Final = 8
@@ -39,7 +37,8 @@ class Rules(NamedTuple):
 class Memory:
     """The pieces that came in more than one page under the same rules; of the others, that they came.
 
-    What was not asked for in a whole generation is forgotten with it. Nothing personal is kept: it comes once.
+    What was not asked for in a whole generation is forgotten with it. What came once is not kept, and so nothing
+    personal, unless its mail is submitted again. Not for two threads at a time.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -76,15 +75,15 @@ class Memory:
         """Return the known piece at *start* of *raw*, behind the piece *before* or, with *gap*, behind what is new."""
         behind = self._later if gap else self._next
         piece = behind.get(before)
-        if piece is not None and raw.startswith(piece.raw, start):
+        if piece is not None and fits(piece, raw, start):
             return piece
         head = raw[start : start + _HEAD]
         for piece in self._young.get(head, ()):
-            if raw.startswith(piece.raw, start):
+            if fits(piece, raw, start):
                 behind[before] = piece
                 return piece
         for piece in self._old.get(head, ()):
-            if raw.startswith(piece.raw, start):
+            if fits(piece, raw, start):
                 self.keep(piece, before, gap=gap)
                 return piece
         return None
@@ -93,15 +92,18 @@ class Memory:
         """Tell whether to ask for a piece at *start* of *raw*: most often none begins so, which is told at once."""
         return raw[start : start + _TELLING] in self._beginnings
 
-    def later(self, raw: bytes, start: int, before: Piece | None) -> int:
-        """Return where that begins in *raw* which came behind *before* and something new; -1: not near *start*."""
+    def later(self, raw: bytes, start: int, before: Piece | None, *, within: int) -> int:
+        """Return where in *raw*, *within* so many octets of *start*, that begins which came behind *before* and a gap.
+
+        -1: it is not there.
+        """
         piece = self._later.get(before)
         if piece is None:
             return -1
         # What is looked for costs by its length too.
         head = piece.raw[:_TELLING]
-        at = raw.find(head, start + 1, start + NEAR + len(head))
-        if at < 0 or not raw.startswith(piece.raw, at):
+        at = raw.find(head, start + 1, start + within + len(head))
+        if at < 0 or not fits(piece, raw, at):
             return -1
         return at if raw.endswith(b"\r\n", start, at) and not raw.endswith(b"=\r\n", start, at) else -1
 
@@ -124,7 +126,7 @@ class Memory:
             self._beginnings = {head[:_TELLING] for head in self._old}
             self._next.clear()
             self._later.clear()
-        # The head of a shorter one is found where the page ends with it; else by what it stands behind.
+        # One that is shorter than a head is found by what it stands behind, or where the page ends with it.
         alike = self._young.setdefault(piece.raw[:_HEAD], [])
         alike.insert(0, piece)
         del alike[_ALIKE_KEPT:]

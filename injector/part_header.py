@@ -1,8 +1,9 @@
 """Read what the header of a part says of it: its type, how it is encoded, and how it is to be shown.
 
-The parts of one mail have the headers of those of the next: a short one is read once for all of them.
+The parts of one mail have the headers of those of the next: the usual ones are read once for all of them.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -14,8 +15,14 @@ from injector.skip import Reason
 
 _READ: Final = frozenset({"content-type", "content-transfer-encoding", "content-disposition", "content-id"})
 _TOKEN: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~")
-# Of what is remembered.
+# What is remembered: a header that says what kind of text follows, and nothing that could be a name.
 _SHORT: Final = 256
+_USUAL: Final = re.compile(
+    rb"(?:content-type: ?[a-z]{1,20}/[a-z.+-]{1,40}"
+    rb"(?:;(?:\r\n[ \t])?[ \t]*(?:charset|format|delsp)=\"?[a-z0-9_-]{1,20}\"?)*\r\n"
+    rb"|content-transfer-encoding: ?[a-z0-9-]{1,20}\r\n){1,2}\r\n",
+    re.IGNORECASE,
+)
 
 
 class PartHeader(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,20 +58,15 @@ class Placed(NamedTuple):
 
 def read_part_header(content: bytes, start: int, stops: Callable[[bytes], bool]) -> Placed:
     """Read the header of the part at *start*; *stops* tells of a line `--…` whether it ends the part already."""
-    end = content.find(b"\r\n\r\n", start, start + _SHORT)
-    # A line that could end the part is read as such. The name of a file is nothing to remember.
-    if end > start and content.find(b"--", start, end) < 0 and content.find(b"name", start, end) < 0:
-        header = _remembered(content[start : end + 4])
-        if header is not None:
-            return Placed(header, start)
+    usual = _USUAL.match(content, start, start + _SHORT)
+    if usual is not None:
+        return Placed(_remembered(usual[0]), start)
     return Placed(describe(content, read_block(content, start, stops=stops)), 0)
 
 
 @lru_cache(maxsize=256)
-def _remembered(octets: bytes) -> PartHeader | None:
-    """Return the header that *octets* are; None: it ends before them, or is broken."""
-    block = read_block(octets, 0)
-    return describe(octets, block) if block.separated and block.body_start == len(octets) else None
+def _remembered(octets: bytes) -> PartHeader:
+    return describe(octets, read_block(octets, 0))
 
 
 def describe(content: bytes, block: Block) -> PartHeader:

@@ -37,13 +37,13 @@ class Written(NamedTuple):
     marks: tuple[Mark, ...]
     #: The kept pieces decoded. The last ends in CRLF unless a soft line break leads on.
     meant: tuple[bytes, ...]
-    #: Those of lines with one mark, by the length of the value, from when such a value comes again: all tokens of a
-    #: link are of one length.
+    #: Those of lines with one mark, by the length of the value: all tokens of a link are of one length. None: such a
+    #: value came once so far, and a layout is worth its making when one comes again.
     layouts: dict[int, Layout | None]
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Some whole lines of an encoded page, where text begins and text ends."""
+    """Some whole lines of an encoded page, where text begins and text ends; the last may lack its line end."""
 
     raw: bytes
     #: It is quoted-printable; else it stands in no transfer encoding.
@@ -58,6 +58,13 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     body_end: int
     #: Itself with the pixel, by the place where it was put so far.
     with_pixel: dict[int, "Piece"]
+
+
+def fits(piece: Piece, raw: bytes, start: int) -> bool:
+    """Tell whether *piece* stands at *start* of *raw*; one without a line end does only where *raw* ends with it."""
+    if not raw.startswith(piece.raw, start):
+        return False
+    return piece.raw.endswith(b"\r\n") or start + len(piece.raw) == len(raw)
 
 
 def placed(raw: bytes, body: bytes, marks: Sequence[Mark], *, quoted: bool) -> tuple[Mark, ...]:

@@ -11,7 +11,7 @@ import msgspec
 
 from injector import links
 from injector.consent import Consent, consent_of
-from injector.encodings import PLACE, Splice, differs_only_there, splice
+from injector.encodings import BY_PLACE, Splice, differs_only_there, splice
 from injector.find import Judgement, scan_leaf, scan_leaves
 from injector.headers import (
     LIST_UNSUBSCRIBE,
@@ -182,7 +182,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def _render(self, minter: Minter, edits: HeaderEdits, *, eight_bit: bool = True) -> Rendered:
         body, wrapped = self.body_splices(minter, eight_bit=eight_bit)
         # A part's own header may be the message's: its Content-Transfer-Encoding stands among the other edits.
-        splices = sorted(self.header_splices(minter, edits) + body, key=PLACE)
+        splices = sorted(self.header_splices(minter, edits) + body, key=BY_PLACE)
         content = _checked(self.mail.content, splices)
         injected = bool(wrapped) or self.pixel_part is not None
         reason = None if injected else self.reason or Reason.NOTHING_TO_TRACK

@@ -13,11 +13,12 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from injector import html
 from injector.charsets import charset_of
 from injector.find import Judgement
 from injector.leaf import IDENTITY, Leaf
 from injector.marks import Found
-from injector.memory import NEAR, Memory, Rules
+from injector.memory import Memory, Rules
 from injector.message import Part
 from injector.piece import Piece
 
@@ -26,6 +27,8 @@ _CUT: Final = re.compile(rb"\r\n(?<!=\r\n)(?=[ \t]*+</?[A-Za-z])")
 #: A piece that nothing is known of has at least so many octets, if it is not the last; and none has more than so many.
 LEAST: Final = 768
 MOST: Final = 16_384
+# Within so many octets behind what is new, something known is looked for: that is more than `LEAST`.
+_NEAR: Final = 2_048
 # Smaller pages are gone through as fast; of a larger one too much would be kept.
 _PAGE: Final = range(2_048, 524_288)
 # Pieces cost more to read than the same octets of a page: one octet in so many may be new, or the page is read as a
@@ -61,12 +64,18 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
     if not memory.worth_asking():
         return None
     raw = content[part.body_start : part.body_end]
-    cuts = _cut(raw, memory)
-    pieces = _pieces(cuts, memory)
-    if pieces:
-        _join(cuts, memory)
-    memory.end_page(found=bool(pieces))
-    if not pieces:
+    if rules.quoted and raw.endswith((b"=", b"=\r\n")):
+        # Its last line ends nowhere.
+        return None
+    pieces: list[Piece] = []
+    try:
+        cuts = _cut(raw, memory)
+        pieces = _pieces(cuts, memory)
+        if pieces:
+            _join(cuts, memory)
+    finally:
+        memory.end_page(found=bool(pieces))
+    if not pieces or sum(len(piece.found) for piece in pieces) > html.MAX_LINKS:
         return None
     found: list[Found] = []
     pixel_at, start = size, 0
@@ -144,7 +153,7 @@ def _good_end(raw: bytes, start: int) -> int:
 
 def _end(raw: bytes, start: int, memory: Memory, before: Piece | None) -> tuple[int, bool]:
     """Return the end of what is new at *start*, and whether something known begins there, or nothing does."""
-    end = memory.later(raw, start, before)
+    end = memory.later(raw, start, before, within=_NEAR)
     if end >= 0:
         return end, True
     end = 0
@@ -154,7 +163,7 @@ def _end(raw: bytes, start: int, memory: Memory, before: Piece | None) -> tuple[
             return at, True
         if not end and at - start >= LEAST:
             end = at
-        if at - start >= NEAR:
+        if at - start >= _NEAR:
             return end, False
     return (end, False) if end else (len(raw), True)
 

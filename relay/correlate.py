@@ -132,9 +132,9 @@ async def correlate(
     def at(recipient: str, generation: int) -> Addressed:
         return stamp.address(draft, recipient, identity_key=identity_key, generation=generation)
 
-    async def stand(first: Addressed, *, taken: bool) -> Standing:
-        search = _Search(draft, ledger, new, partial(at, first.recipient), submission, patience)
-        return await patiently(lambda: search.run(taken=taken), seconds=deadline - clock())
+    async def stand(recipient: str, *, taken: bool) -> Standing:
+        search = _Search(draft, ledger, new, partial(at, recipient), submission)
+        return await patiently(lambda: search.run(taken=taken, patience=patience), seconds=deadline - clock())
 
     # Mail is new, nearly always: all of it is entered together, and nothing is asked about it.
     committed = await _committed([ledger.correlate(new(one)) for one in addressed], ledger_wait)
@@ -149,7 +149,7 @@ async def correlate(
         if result is None or (in_time and isinstance(result, UNAVAILABLE))
     ]
     if open_ones:
-        searches = [stand(addressed[place], taken=standings[place] is None) for place in open_ones]
+        searches = [stand(addressed[place].recipient, taken=standings[place] is None) for place in open_ones]
         for place, found in zip(open_ones, await asyncio.gather(*searches, return_exceptions=True), strict=True):
             standings[place] = found
     return [standing for standing in standings if standing is not None]
@@ -174,7 +174,7 @@ async def _committed(
 
 
 class _Search(NamedTuple):
-    """How to find out where a message stands whose first key is taken, or could not be entered."""
+    """Finds out where a message stands whose first key is taken, or could not be entered."""
 
     draft: Draft
     ledger: Correlations
@@ -182,65 +182,69 @@ class _Search(NamedTuple):
     #: Its address in a generation.
     at: Callable[[int], Addressed]
     submission: int | None
-    patience: float
 
-    async def run(self, *, taken: bool) -> Standing:
+    async def run(self, *, taken: bool, patience: float) -> Standing:
         """Return where it stands; *taken*: the key of generation 0 exists."""
-        draft, ledger, at = self.draft, self.ledger, self.at
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self.patience
+        deadline = clock() + patience
         generation = 0
         while True:
-            addressed = at(generation)
-            correlated = None if taken else await ledger.correlate(self.new(addressed))
+            addressed = self.at(generation)
+            correlated = None if taken else await self.ledger.correlate(self.new(addressed))
             if correlated is not None:
                 return _standing(correlated, addressed, self.submission)
             taken = False
-            generation, known = await _find(draft, ledger, at, generation)
+            generation, known = await self._find(generation)
             if known is None:
                 continue
-            addressed = at(generation)
-            match _judged(known, draft, ledger.process):
+            addressed = self.at(generation)
+            match self._judged(known):
                 case Repeat.DONE:
                     return Done(addressed=addressed, submission=known.submission)
                 case Repeat.AGAIN:
-                    if (ready := await _reopen(ledger, known, addressed)) is not None:
+                    if (ready := await self._reopen(known, addressed)) is not None:
                         return ready
                 case _ if clock() > deadline:
                     return Busy(addressed=addressed, submission=known.submission)
                 case _:
                     await asyncio.sleep(_LOOK_AGAIN)
 
+    async def _find(self, generation: int) -> tuple[int, Known | None]:
+        """Return the first generation from *generation* on that is this very submission, or that is free."""
+        look = _FIRST_LOOK
+        while True:
+            keys = [self.at(number).key for number in range(generation, generation + look)]
+            found = await self.ledger.find(keys)
+            for key in keys:
+                known = found.get(key)
+                if known is None or self._judged(known) is not Repeat.NEW:
+                    return generation, known
+                generation += 1
+            look = min(look * 2, _LARGEST_LOOK)
 
-async def _find(
-    draft: Draft, ledger: Correlations, at: Callable[[int], Addressed], generation: int
-) -> tuple[int, Known | None]:
-    """Return the first generation from *generation* on that is this very submission, or that is free."""
-    look = _FIRST_LOOK
-    while True:
-        keys = [at(number).key for number in range(generation, generation + look)]
-        found = await ledger.find(keys)
-        for key in keys:
-            known = found.get(key)
-            if known is None or _judged(known, draft, ledger.process) is not Repeat.NEW:
-                return generation, known
-            generation += 1
-        look = min(look * 2, _LARGEST_LOOK)
+    async def _reopen(self, known: Known, addressed: Addressed) -> Ready | None:
+        reopened = await self.ledger.reopen(known)
+        if reopened is None:
+            return None
+        DOUBTS.inc(reopened.doubtful)
+        return Ready(
+            addressed=msgspec.structs.replace(addressed, doubts=reopened.doubts),
+            id=known.id,
+            turn=reopened.turn,
+            submission=known.submission,
+            paused=known.paused,
+            throttle=known.throttle,
+        )
 
-
-async def _reopen(ledger: Correlations, known: Known, addressed: Addressed) -> Ready | None:
-    reopened = await ledger.reopen(known)
-    if reopened is None:
-        return None
-    DOUBTS.inc(reopened.doubtful)
-    return Ready(
-        addressed=msgspec.structs.replace(addressed, doubts=reopened.doubts),
-        id=known.id,
-        turn=reopened.turn,
-        submission=known.submission,
-        paused=known.paused,
-        throttle=known.throttle,
-    )
+    def _judged(self, known: Known) -> Repeat:
+        draft = self.draft
+        return judge(
+            known,
+            body_digest=draft.body_digest,
+            window=draft.window,
+            now=draft.submission.received_at,
+            process=self.ledger.process,
+        )
 
 
 def _standing(correlated: Correlated, addressed: Addressed, submission: int | None) -> Standing:
@@ -253,16 +257,6 @@ def _standing(correlated: Correlated, addressed: Addressed, submission: int | No
         submission=submission,
         paused=correlated.paused,
         throttle=correlated.throttle,
-    )
-
-
-def _judged(known: Known, draft: Draft, process: int) -> Repeat:
-    return judge(
-        known,
-        body_digest=draft.body_digest,
-        window=draft.window,
-        now=draft.submission.received_at,
-        process=process,
     )
 
 

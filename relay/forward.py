@@ -63,6 +63,8 @@ class Forwarder:
         self._upstream = upstream
         self._results = results
         self._settle_wait = settle_wait
+        # The first try to record a verdict, and those after it.
+        self._recording: set[asyncio.Future[None]] = set()
         self._late: set[asyncio.Task[bool]] = set()
 
     @property
@@ -71,9 +73,12 @@ class Forwarder:
         return self._upstream.name
 
     async def close(self, *, patience: float) -> None:
-        """Wait up to *patience* seconds for verdicts that are not recorded yet, then close the upstream."""
-        if self._late:
-            await asyncio.wait(self._late, timeout=patience)
+        """Wait up to *patience* seconds for verdicts that are being recorded, then close the upstream."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + patience
+        # One that fails at first is recorded by a task that is not there yet.
+        while (waiting := self._recording | self._late) and clock() < deadline:
+            await asyncio.wait(waiting, timeout=deadline - clock(), return_when=asyncio.FIRST_COMPLETED)
         for task in self._late:
             task.cancel()
         await self._upstream.close()
@@ -129,19 +134,23 @@ class Forwarder:
     async def _record(self, settlement: Settlement) -> None:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._settle_wait
+        recording: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._recording.add(recording)
         try:
             async with asyncio.timeout(self._settle_wait):
                 await self._results.settle(settlement)
+            return
         except REFUSED_VALUE:
             raise
         except asyncio.CancelledError:
             self._record_later(settlement)
             raise
         except Exception as error:  # noqa: BLE001 - whatever goes wrong: the upstream has decided
-            log.warning("tried_again", error=type(error).__name__)
-        else:
-            return
-        task = self._record_later(settlement)
+            log.warning("result_not_recorded_at_once", error=type(error).__name__)
+            task = self._record_later(settlement)
+        finally:
+            self._recording.discard(recording)
+            recording.set_result(None)
         await asyncio.wait([task], timeout=max(0.0, deadline - clock()))
         if task.done():
             task.result()

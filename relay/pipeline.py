@@ -116,11 +116,17 @@ class Pipeline:
 
     async def _read(self, submission: Submission) -> Draft:
         if len(submission.content) > _LARGE:
-            return await asyncio.to_thread(self._draft, submission)
-        return self._draft(submission)
+            return await asyncio.to_thread(self._draft, submission, recalls=False)
+        return self._draft(submission, recalls=True)
 
-    def _draft(self, submission: Submission) -> Draft:
-        return stamp.draft_of(submission, settings=self._settings, ams_headers=self._ams_headers, profile=self._profile)
+    def _draft(self, submission: Submission, *, recalls: bool) -> Draft:
+        return stamp.draft_of(
+            submission,
+            settings=self._settings,
+            ams_headers=self._ams_headers,
+            profile=self._profile,
+            recalls=recalls,
+        )
 
     async def _correlate(self, draft: Draft, addressed: Sequence[Addressed], ready: list[Ready]) -> list[Standing]:
         """Commit every recipient's correlation; return where each stands, and enter what is ours into *ready*."""

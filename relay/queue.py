@@ -243,6 +243,7 @@ class Queue:
             ams_headers=self._ams_headers,
             profile=profile,
             campaign=campaign,
+            recalls=False,
         )
 
     async def _profile(self, digest: bytes) -> Profile | None:

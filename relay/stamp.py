@@ -80,14 +80,19 @@ def draft_of(
     ams_headers: Iterable[str],
     profile: Profile,
     campaign: Campaign | None = None,
+    recalls: bool = True,
 ) -> Draft:
-    """Read *submission* once; a stored one comes with the *campaign* that was read then."""
+    """Read *submission* once; a stored one comes with the *campaign* that was read then.
+
+    Without *recalls* nothing is taken from earlier mails, nor remembered for later ones: for what is read a second
+    time, and in a thread of its own.
+    """
     mail = injector.parse(submission.content)
     subscriber: bytes | None = None
     if campaign is None:
         campaign = campaign_of(mail.headers, names=settings.campaign_headers, ams_names=tuple(ams_headers))
         subscriber = subscriber_of(mail.headers, campaign)
-    plan = injector.plan(mail, profile.options, campaign=campaign.id is not None)
+    plan = injector.plan(mail, profile.options, campaign=campaign.id is not None, recalls=recalls)
     original_id = _original_id(mail.headers.first("Message-ID"))
     return Draft(
         submission=submission,

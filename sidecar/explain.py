@@ -58,7 +58,11 @@ def explanation(content: bytes, settings: Settings, *, now: datetime) -> Explana
         options=options, signing="", strip=settings.relay.strip, hostname=settings.relay.hostname or "localhost"
     )
     draft = stamp.draft_of(
-        _submission(content, now), settings=settings.relay, ams_headers=settings.ams.headers, profile=profile
+        _submission(content, now),
+        settings=settings.relay,
+        ams_headers=settings.ams.headers,
+        profile=profile,
+        recalls=False,
     )
     addressed = stamp.address(draft, _RECIPIENT, identity_key=_SAMPLE_KEY, generation=0)
     edits = stamp.header_edits(draft, addressed)

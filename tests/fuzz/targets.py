@@ -92,7 +92,9 @@ def pages(octets: bytes) -> None:
     ):
         for encoding in _ENCODINGS[:2]:
             for turn in range(6):
-                page = encode(body.replace(b"{}", b"%d" % turn), encoding)
+                # The first ones end before the others do.
+                whole = body.replace(b"{}", b"%d" % turn)
+                page = encode(whole[: len(whole) - (5 - turn) // 2], encoding)
                 mail = injector.parse(head + encoding.encode() + b"\r\n\r\n" + page)
                 read = injector.plan(mail, _PLAINLY, campaign=True, recalls=False)
                 known = injector.plan(mail, _PLAINLY, campaign=True)

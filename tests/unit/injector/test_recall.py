@@ -81,6 +81,11 @@ def mail(page: str, encoding: str, charset: str = "utf-8") -> bytes:
     return top(multipart("alternative", text, part(octets, charset=charset, encoding=encoding)))
 
 
+def page_of(page: str, encoding: str) -> bytes:
+    """Return *page* as a whole message: nothing is added to its end."""
+    return top(part(page.replace("\n", "\r\n").encode(), encoding=encoding))
+
+
 def both(content: bytes, chosen: Options, minter: HexMinter, *, eight_bit: bool = True) -> tuple[Plan, Rendered]:
     """Return what is planned and rendered with what is remembered, having compared it with what is read."""
     parsed = injector.parse(content)
@@ -100,7 +105,7 @@ def recalled(plan: Plan) -> bool:
 
 @given(
     snippets=st.lists(st.sampled_from(SNIPPETS), min_size=1, max_size=14),
-    names=st.lists(NAMES, min_size=3, max_size=4),
+    names=st.lists(st.tuples(NAMES, st.integers(0, 40)), min_size=3, max_size=4),
     encoding=st.sampled_from(ENCODINGS),
     charset=st.sampled_from(["utf-8", "windows-1251", "iso-2022-jp", "x-nobody"]),
     least=st.integers(1, 120),
@@ -110,7 +115,7 @@ def recalled(plan: Plan) -> bool:
 )
 def test_mails_of_a_campaign_leave_as_if_each_was_read(
     snippets: list[str],
-    names: list[str],
+    names: list[tuple[str, int]],
     encoding: str,
     charset: str,
     least: int,
@@ -119,15 +124,16 @@ def test_mails_of_a_campaign_leave_as_if_each_was_read(
     eight_bit: bool,
     text_links: bool,
 ) -> None:
-    """Whatever a page holds, wherever it is cut, and however often its pieces came before."""
+    """Whatever a page holds, wherever it is cut or ends, and however often its pieces came before."""
     recall.forget()
     minter = Choosy() if choosy else HexMinter()
     with (
         patch.multiple(recall, LEAST=least, _PAGE=range(1, 1_000_000), _SHARE=1),
         patch.multiple("injector.memory", _HEAD=least, _TELLING=least),
     ):
-        for name in names:
-            page = "".join(snippet.replace("{}", name) for snippet in snippets)
+        for name, missing in names:
+            whole = "".join(snippet.replace("{}", name) for snippet in snippets)
+            page = whole[: len(whole) - missing]
             spelled = charset if charset not in {"iso-2022-jp", "x-nobody"} else "utf-8"
             content = mail(page, encoding, spelled).replace(spelled.encode(), charset.encode())
             both(content, options(text_links=text_links), minter, eight_bit=eight_bit)
@@ -197,6 +203,42 @@ def test_a_name_in_what_ends_in_a_known_piece_is_not_kept_either() -> None:
         [piece] = pieces_of(b"<p>" + b"z" * 800 + b"<style>/* " + name + b" */\r\n" + known, memory)
         assert name in piece.raw
     assert not any(name in each for each in kept_by(memory) for name in (b"Ann", b"Zoe"))
+
+
+@pytest.mark.parametrize("encoding", ["quoted-printable", "8bit"])
+@pytest.mark.parametrize(
+    ("last", "more"),
+    [
+        ("<p>5 <", "a href='https://example.com/late'>x</a>\n"),
+        ("<p>" + "x" * 800, "y" * 800 + "</p>\n"),
+        ("<p>bye</p>", "</body></html>\n"),
+        ("<p>-----BEGIN PGP ", "MESSAGE-----\n"),
+        ("<img src='https://t.example.com/track", "/o/pixel'>\n"),
+        ("<p>bye</p>\n", "</body></html>\n"),
+    ],
+)
+def test_where_one_page_ends_another_may_go_on(last: str, more: str, encoding: str) -> None:
+    """What is known from the end of a page runs on into what stands behind it in another, unless it ends a line."""
+    page = "".join(map(CARD.format, range(20)))
+    for _ in range(4):
+        both(page_of(page + last, encoding), options(), HexMinter())
+    both(page_of(page + last + more, encoding), options(), HexMinter())
+
+
+def test_a_page_that_ends_in_a_soft_line_break_has_its_pixel_before_it() -> None:
+    """As if it had been read: behind it nothing may stand."""
+    content = page_of("".join(map(CARD.format, range(20))) + "<p>bye", "quoted-printable") + b"=\r\n"
+    for _ in range(4):
+        both(content, options(), HexMinter())
+
+
+def test_two_pages_of_which_one_has_too_many_links() -> None:
+    """It is left alone, and the other is not."""
+    links = "".join(f"<a href='https://example.com/{number % 7}'>x</a>\n" for number in range(5_001))
+    pages = [part(page.replace("\n", "\r\n").encode(), encoding="8bit") for page in (links, CAMPAIGN)]
+    content = top(multipart("mixed", *pages))
+    for _ in range(4):
+        both(content, options(), HexMinter())
 
 
 def test_pieces_under_other_settings_are_other_pieces() -> None:

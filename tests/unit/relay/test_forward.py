@@ -63,8 +63,8 @@ class Failing:
 class Hanging(Failing):
     """Results that are kept when *answering* is set, and not before."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__(*errors)
         self.asked = asyncio.Event()
         self.answering = asyncio.Event()
 
@@ -108,6 +108,19 @@ async def test_a_verdict_that_nobody_waits_for_any_more_is_recorded() -> None:
     results.answering.set()
     await forwarder.close(patience=10.0)
     assert [settlement.status for settlement in results.kept] == ["sent"]
+
+
+async def test_who_closes_waits_for_a_verdict_that_is_being_recorded() -> None:
+    """And for the second try where the first one fails."""
+    results = Hanging(ConnectionResetError())
+    forwarder = Forwarder(Accepting(), results)
+    flight = asyncio.create_task(forwarder.forward(1, 1, LETTER, dotted=lambda: None))
+    await results.asked.wait()
+    closing = asyncio.create_task(forwarder.close(patience=10.0))
+    results.answering.set()
+    await closing
+    assert len(results.kept) == 1
+    assert isinstance(await flight, Verdict)
 
 
 async def test_a_mailer_hears_the_verdict_although_the_ledger_hangs() -> None:
