@@ -5,7 +5,6 @@ The parts of one mail have the headers of those of the next: the usual ones are 
 
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -17,6 +16,7 @@ _READ: Final = frozenset({"content-type", "content-transfer-encoding", "content-
 _TOKEN: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~")
 # What is remembered: a header that says what kind of text follows, and nothing that could be a name.
 _SHORT: Final = 256
+_MOST_USUAL: Final = 256
 _USUAL: Final = re.compile(
     rb"(?:content-type: ?[a-z]{1,20}/[a-z.+-]{1,40}"
     rb"(?:;(?:\r\n[ \t])?[ \t]*(?:charset|format|delsp)=\"?[a-z0-9_-]{1,20}\"?)*\r\n"
@@ -49,6 +49,9 @@ class PartHeader(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None
 
 
+_usual_ones: Final[dict[bytes, PartHeader]] = {}
+
+
 class Placed(NamedTuple):
     """A header, and what its offsets are counted from."""
 
@@ -58,15 +61,21 @@ class Placed(NamedTuple):
 
 def read_part_header(content: bytes, start: int, stops: Callable[[bytes], bool]) -> Placed:
     """Read the header of the part at *start*; *stops* tells of a line `--…` whether it ends the part already."""
-    usual = _USUAL.match(content, start, start + _SHORT)
-    if usual is not None:
-        return Placed(_remembered(usual[0]), start)
+    end = content.find(b"\r\n\r\n", start, start + _SHORT)
+    octets = content[start : end + 4] if end >= 0 else b""
+    header = _usual_ones.get(octets) or _usual(octets)
+    if header is not None:
+        return Placed(header, start)
     return Placed(describe(content, read_block(content, start, stops=stops)), 0)
 
 
-@lru_cache(maxsize=256)
-def _remembered(octets: bytes) -> PartHeader:
-    return describe(octets, read_block(octets, 0))
+def _usual(octets: bytes) -> PartHeader | None:
+    if _USUAL.fullmatch(octets) is None:
+        return None
+    header = describe(octets, read_block(octets, 0))
+    if len(_usual_ones) < _MOST_USUAL:
+        _usual_ones[octets] = header
+    return header
 
 
 def describe(content: bytes, block: Block) -> PartHeader:
