@@ -117,9 +117,9 @@ class Pipeline:
     async def _read(self, submission: Submission) -> Draft:
         if len(submission.content) > _LARGE:
             return await asyncio.to_thread(self._draft, submission, recalls=False)
-        return self._draft(submission, recalls=True)
+        return self._draft(submission)
 
-    def _draft(self, submission: Submission, *, recalls: bool) -> Draft:
+    def _draft(self, submission: Submission, *, recalls: bool = True) -> Draft:
         return stamp.draft_of(
             submission,
             settings=self._settings,
