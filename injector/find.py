@@ -13,8 +13,9 @@ import msgspec
 
 from injector import html, label, links, text
 from injector.charsets import charset_of, exact_codec
-from injector.leaf import IDENTITY, NO_LINES, Leaf
+from injector.leaf import NO_LINES, Leaf
 from injector.marks import CONSTANT, Found, Mark
+from injector.message import IDENTITY
 from injector.skip import Reason
 from injector.wrapped import NEVER_WRAPPED
 

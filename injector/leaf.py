@@ -24,13 +24,12 @@ from injector.encodings import (
     splice,
 )
 from injector.fields import Field
-from injector.marks import CONSTANT, PIXEL, Found, Mark, Values
-from injector.message import Part
+from injector.marks import CONSTANT, PIXEL, Found, Mark, Values, with_pixel_at
+from injector.message import IDENTITY, Part
 from injector.piece import Piece, with_pixel
 from injector.quoted import decodes_to, places_of
 from injector.skip import Reason
 
-IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
 # In these an octet 13 or 10 is half a letter: they cannot travel as lines.
 NO_LINES: Final = ("utf-16", "utf-32")
 
@@ -117,7 +116,7 @@ def place_leaf(leaf: Leaf, *, pixel: bool) -> Leaf:
         return _with_pixel(leaf) if pixel else leaf
     marks = leaf.marks
     if pixel:
-        marks = tuple(sorted((*marks, Mark(leaf.pixel_at, leaf.pixel_at, PIXEL))))
+        marks = with_pixel_at(marks, leaf.pixel_at)
     places: tuple[int, ...] = ()
     lines: base64.Lines | None = None
     if not marks or leaf.body is None:

@@ -1,5 +1,6 @@
 """What is to change in a page, before anybody knows for whom: its links as found, and the marks they leave."""
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,6 +17,11 @@ class Mark(NamedTuple):
     #: The number of the link, or PIXEL, or CONSTANT.
     link: int
     new: bytes = b""
+
+
+def with_pixel_at(marks: Iterable[Mark], place: int) -> tuple[Mark, ...]:
+    """Return *marks*, sorted, with the pixel's at *place*."""
+    return tuple(sorted((*marks, Mark(place, place, PIXEL))))
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from injector import html
 from injector.charsets import Charset, exact_codec
 from injector.encodings import decode_qp, has_long_line
 from injector.find import Judgement, Page, judge_hrefs
-from injector.marks import PIXEL, Mark
+from injector.marks import PIXEL, with_pixel_at
 from injector.piece import Piece, fits, placed, written_lines
 from injector.policy import INLINE_PGP
 
@@ -153,7 +153,7 @@ def _read(raw: bytes, rules: Rules) -> Piece | None:
     marks, found = judge_hrefs(hrefs, Page(body, codec, sent_as=codec), rules.judgement, numbers)
     # Where the pixel would go; whether it does is the page's business.
     if body_end is not None:
-        marks = tuple(sorted((*marks, Mark(body_end, body_end, PIXEL))))
+        marks = with_pixel_at(marks, body_end)
     marks = placed(raw, body, marks, quoted=quoted)
     if body_end is not None:
         [body_end] = [mark.start for mark in marks if mark.link == PIXEL]

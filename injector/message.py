@@ -17,7 +17,8 @@ from injector.skip import Reason
 MAX_PARTS: Final = 500
 MAX_DEPTH: Final = 50
 
-_IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
+#: The encodings that encode nothing.
+IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,7 +210,7 @@ class _Walk:
             return None
         reason: Reason | None = None
         boundary = part.parameters.get("boundary", "").encode("utf-8", "surrogateescape").rstrip(b" \t")
-        if part.encoding not in _IDENTITY:
+        if part.encoding not in IDENTITY:
             reason = Reason.ENCODED_MULTIPART
         elif not boundary:
             reason = Reason.NO_BOUNDARY

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from injector.encodings import MAX_LINE, Line, Splice, fold, qp_text, touched_lines
-from injector.marks import PIXEL, Found, Mark, Values
+from injector.marks import PIXEL, Found, Mark, Values, with_pixel_at
 from injector.quoted import places_of
 
 # Of a link's own octets, those that stand for themselves. `=` does not.
@@ -97,7 +97,7 @@ def with_pixel(piece: Piece, place: int) -> Piece:
     """Return *piece* with the pixel's mark at *place* of its octets."""
     known = piece.with_pixel.get(place)
     if known is None:
-        marks = tuple(sorted((*piece.marks, Mark(place, place, PIXEL))))
+        marks = with_pixel_at(piece.marks, place)
         written = written_lines(piece.raw, marks, quoted=piece.quoted)
         known = msgspec.structs.replace(piece, marks=marks, written=written, with_pixel={})
         piece.with_pixel[place] = known

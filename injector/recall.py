@@ -16,10 +16,10 @@ from typing import Final, NamedTuple
 from injector import html
 from injector.charsets import charset_of
 from injector.find import Judgement
-from injector.leaf import IDENTITY, Leaf
+from injector.leaf import Leaf
 from injector.marks import Found
 from injector.memory import Memory, Rules
-from injector.message import Part
+from injector.message import IDENTITY, Part
 from injector.piece import Piece
 
 # A line that begins with a tag, behind one that a soft line break does not carry on.
@@ -75,7 +75,7 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
             _join(cuts, memory)
     finally:
         memory.end_page(found=bool(pieces))
-    if not pieces or sum(len(piece.found) for piece in pieces) > html.MAX_LINKS:
+    if not pieces:
         return None
     found: list[Found] = []
     pixel_at, start = size, 0
@@ -84,6 +84,8 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
             pixel_at = start + piece.body_end
         found += piece.found
         start += len(piece.raw)
+    if len(found) > html.MAX_LINKS:
+        return None
     return Leaf(part=part, raw=raw, pieces=tuple(pieces), found=tuple(found), pixel_at=pixel_at, bare=not rules.quoted)
 
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from ledger.events import Hit
-from ledger.stream import GROUP, STREAM, connect
+from ledger.stream import GROUP, STREAM
 from tests.conftest import ROOT, Eventually
 from tests.tracker_support import Door, door, journaled, make_hits, streamed, tracking
 from tracker.buffer import SafeBuffer, open_buffer
@@ -57,14 +57,6 @@ async def way(redis_url: str) -> AsyncIterator[Door]:
     """Put a door in front of Redis."""
     async with door(redis_url) as made:
         yield made
-
-
-@pytest_asyncio.fixture
-async def client(redis_url: str) -> AsyncIterator[Redis]:
-    """Return a client past the door."""
-    made = connect(redis_url)
-    yield made
-    await made.aclose()
 
 
 async def test_with_redis_up_nothing_touches_the_disk(redis_url: str, directory: Path) -> None:
@@ -175,23 +167,23 @@ async def test_a_slow_redis_is_not_waited_for(way: Door, redis_url: str, directo
     [("appendonly", "no", "appendonly is not on"), ("maxmemory-policy", "allkeys-lru", "noeviction")],
 )
 async def test_a_redis_without_proof_gets_copies_only(
-    name: str, value: str, doubt: str, client: Redis, redis_url: str, directory: Path, eventually: Eventually
+    name: str, value: str, doubt: str, redis: Redis, redis_url: str, directory: Path, eventually: Eventually
 ) -> None:
     """What it might lose stays in the journal until a courier has acknowledged it."""
     hits = make_hits(30)
     async with open_buffer(redis_url, directory, PATIENT, tick=TICK) as buffer:
         await append_all(buffer, hits[:10])
-        await client.config_set(name, value)
+        await redis.config_set(name, value)
         await eventually(lambda: any(doubt in said for said in buffer.health().degraded))
         assert buffer.health().ready
         await append_all(buffer, hits[10:])
         await eventually(lambda: has(redis_url, hits))
         assert ids(journaled(directory)) >= ids(hits[10:])
-        await client.xgroup_create(STREAM, GROUP, id="0")
-        entries: Any = await client.xreadgroup(GROUP, "a courier", {STREAM: ">"}, count=1000)
+        await redis.xgroup_create(STREAM, GROUP, id="0")
+        entries: Any = await redis.xreadgroup(GROUP, "a courier", {STREAM: ">"}, count=1000)
         await asyncio.sleep(TICK * 3)  # read is not recorded: the journal must not follow it
         assert ids(journaled(directory)) >= ids(hits[10:])
-        await client.xack(STREAM, GROUP, *[entry for entry, _ in entries[0][1]])
+        await redis.xack(STREAM, GROUP, *[entry for entry, _ in entries[0][1]])
         await eventually(lambda: not journaled(directory))
 
 
@@ -200,7 +192,7 @@ async def has(redis_url: str, hits: Sequence[Hit]) -> bool:
     return ids(hits) <= ids(await streamed(redis_url))
 
 
-async def test_a_redis_that_lost_its_memory_is_told_again(client: Redis, redis_url: str, directory: Path) -> None:
+async def test_a_redis_that_lost_its_memory_is_told_again(redis: Redis, redis_url: str, directory: Path) -> None:
     """A restart without a durable file empties the stream; the journal still has it and moves it once more."""
     hits = make_hits(20)
     journal, stream = Journal(directory, max_bytes=10_000_000), StreamBuffer(redis_url, wait=5)
@@ -212,7 +204,7 @@ async def test_a_redis_that_lost_its_memory_is_told_again(client: Redis, redis_u
         assert await has(redis_url, hits)
         await drain.sweep(run="one process", safe=False)
         assert len(await streamed(redis_url)) == len(hits)
-        await client.delete(STREAM)  # evicted, in the same process
+        await redis.delete(STREAM)  # evicted, in the same process
         await drain.sweep(run="one process", safe=False)
         assert await has(redis_url, hits)
         await drain.sweep(run="the next process", safe=False)
@@ -226,15 +218,15 @@ async def test_a_redis_that_lost_its_memory_is_told_again(client: Redis, redis_u
         await stream.close()
 
 
-async def test_a_full_redis_is_no_loss(client: Redis, redis_url: str, directory: Path, eventually: Eventually) -> None:
+async def test_a_full_redis_is_no_loss(redis: Redis, redis_url: str, directory: Path, eventually: Eventually) -> None:
     """The entry is refused (noeviction); the journal takes it, and moves it when there is room."""
     hits = make_hits(40)
     async with open_buffer(redis_url, directory, PATIENT, tick=TICK) as buffer:
         await append_all(buffer, hits[:20])
-        await client.config_set("maxmemory", "1")
+        await redis.config_set("maxmemory", "1")
         await append_all(buffer, hits[20:])
         assert ids(journaled(directory)) >= ids(hits[20:])
-        await client.config_set("maxmemory", "0")
+        await redis.config_set("maxmemory", "0")
         await eventually(lambda: buffer.health() == Health(ready=True))
     assert ids(await streamed(redis_url)) == ids(hits)
 
