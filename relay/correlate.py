@@ -126,8 +126,17 @@ async def correlate(
     clock = asyncio.get_running_loop().time
     deadline = clock() + ledger_wait
 
+    shared = _new_message(draft, addressed[0], identity_key=identity_key, campaign=campaign, submission=submission)
+
     def new(one: Addressed) -> NewMessage:
-        return _new_message(draft, one, identity_key=identity_key, campaign=campaign, submission=submission)
+        return msgspec.structs.replace(
+            shared,
+            key=one.key,
+            generation=one.generation,
+            recipient=one.recipient,
+            recipient_index=ids.recipient_index(identity_key, one.recipient),
+            message_id=one.message_id,
+        )
 
     def at(recipient: str, generation: int) -> Addressed:
         return stamp.address(draft, recipient, identity_key=identity_key, generation=generation)
