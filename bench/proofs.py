@@ -10,7 +10,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
-from operator import attrgetter
 from typing import NamedTuple
 
 from bs4 import BeautifulSoup
@@ -22,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 
 import injector
-from injector.encodings import Splice, splice, undo
+from injector.encodings import BY_PLACE, Splice, splice, undo
 from injector.tokens import Claim, Keyring, Purpose, TokenError
 
 Run = Callable[[], object]
@@ -76,7 +75,7 @@ def rendered(plan: injector.Plan, minter: injector.Minter, edits: injector.Heade
     """Ask whether a message undoes to what came in, and leads, as other libraries read it, where its plan says."""
     content = plan.mail.content
     body, hrefs = plan.body_splices(minter)
-    splices = sorted(plan.header_splices(minter, edits) + body, key=attrgetter("start", "end"))
+    splices = sorted([*plan.header_splices(minter, edits), *body], key=BY_PLACE)
     wanted = {minter.click(link.number, link.url) for link in plan.links}
 
     def flaw(result: object) -> str | None:

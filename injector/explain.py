@@ -162,7 +162,8 @@ def explain(
     if rendered.reason == Reason.REWRITE_FAILED:
         splices: list[Splice] = []
     else:
-        splices = sorted(planned.header_splices(minter, edits) + planned.body_splices(minter)[0])
+        edits_made = [*planned.header_splices(minter, edits), *planned.body_splices(minter)[0]]
+        splices = sorted(map(Splice._make, edits_made))
     changes = [_change(content, each) for each in splices if each.new or each.end > each.start]
     in_header = sum(1 for change in changes if change.offset < mail.body_start)
     left = parse(rendered.content)

@@ -4,7 +4,7 @@ Every field keeps the byte range it has in the content; nothing is ever written 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -95,6 +95,11 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
         if self.over_limit:
             return _search(self.content[self.start : self.end], name.lower(), self.start)
         return self.index.get(name.lower(), ())
+
+    def among(self, names: Collection[str]) -> list[Field]:
+        """Return the fields whose name, in lower case, is among *names*."""
+        present = names if self.over_limit else self.index.keys() & names
+        return [field for name in present for field in self.fields(name)]
 
     def all(self, name: str) -> list[str]:
         """Return the values of the fields called *name*: unfolded, stripped, odd bytes as surrogates."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from injector.consent import TRACK_HEADER
-from injector.encodings import BY_PLACE, MAX_LINE, Splice
+from injector.encodings import BY_PLACE, MAX_LINE, Edit
 from injector.fields import Field, Headers
 from injector.message import Mail
 
@@ -42,11 +42,11 @@ class HeaderEdits(msgspec.Struct, frozen=True, kw_only=True):
 
 def header_splices(
     mail: Mail, edits: HeaderEdits, *, extra: tuple[bytes, ...] = (), strip: Collection[str] = ()
-) -> list[Splice]:
+) -> list[Edit]:
     """Return the splices for a message that nobody signed; *extra* are further lines for the top."""
     lines = [*edits.prepend, *extra]
-    splices: list[Splice] = []
-    gone = ALWAYS_REMOVED.union(strip, (name.lower() for name in edits.remove))
+    splices: list[Edit] = []
+    gone = ALWAYS_REMOVED.union(strip, map(str.lower, edits.remove))
     if edits.set_message_id is not None:
         gone -= {_MESSAGE_ID}
         stamp = _stamp_line(edits.set_message_id)
@@ -56,21 +56,21 @@ def header_splices(
         else:
             lines.insert(len(edits.prepend), stamp)
     splices += _removals(mail.headers, gone)
-    splices.append(Splice(mail.headers_start, mail.headers_start, _below_mbox_line(mail, lines)))
+    splices.append((mail.headers_start, mail.headers_start, _below_mbox_line(mail, lines)))
     splices.sort(key=BY_PLACE)
     if not mail.separated:
         # The body began without an empty line: a line of ours must not become part of it, nor it part of ours.
-        splices.append(Splice(mail.body_start, mail.body_start, b"\r\n"))
+        splices.append((mail.body_start, mail.body_start, b"\r\n"))
     return splices
 
 
-def sealed_splices(mail: Mail, edits: HeaderEdits) -> list[Splice]:
+def sealed_splices(mail: Mail, edits: HeaderEdits) -> list[Edit]:
     """Return the splices for a message whose signature must still verify: no signed field changes, none is added.
 
     A Bcc goes even when it is signed: showing hidden recipients would be worse than a signature that fails.
     """
     signed = signed_names(mail.headers)
-    gone = ALWAYS_REMOVED.union(name.lower() for name in edits.remove) - {_MESSAGE_ID}
+    gone = ALWAYS_REMOVED.union(map(str.lower, edits.remove)) - {_MESSAGE_ID}
     if signed is None:
         gone &= _SECRET
     else:
@@ -78,7 +78,7 @@ def sealed_splices(mail: Mail, edits: HeaderEdits) -> list[Splice]:
     splices = _removals(mail.headers, gone)
     # RFC 5321 4.4 obliges every hop to add its Received line, so signers do not cover it.
     lines = [line for line in edits.prepend if signed is None or _name(line) not in signed - {"received"}]
-    splices.append(Splice(mail.headers_start, mail.headers_start, b"".join(lines)))
+    splices.append((mail.headers_start, mail.headers_start, b"".join(lines)))
     splices.sort(key=BY_PLACE)
     return splices
 
@@ -139,18 +139,18 @@ def _stamp_line(value: bytes) -> bytes:
     return b"Message-ID: " + (value if value.startswith(b"<") else b"<" + value + b">") + b"\r\n"
 
 
-def _stamp(headers: Headers, existing: Sequence[Field], stamp: bytes) -> list[Splice]:
+def _stamp(headers: Headers, existing: Sequence[Field], stamp: bytes) -> list[Edit]:
     # The first field keeps its place and its value, folds included, under the other name.
-    splices: list[Splice] = []
+    splices: list[Edit] = []
     kept = next((field for field in existing if headers.text(field)), None)
     for field in existing:
         new = stamp if field is existing[0] else b""
         if field is kept:
-            splices.append(Splice(field.start, field.value - 1, new + _ORIGINAL))
+            splices.append((field.start, field.value - 1, new + _ORIGINAL))
         else:
-            splices.append(Splice(field.start, field.end, new))
+            splices.append((field.start, field.end, new))
     return splices
 
 
-def _removals(headers: Headers, names: Collection[str]) -> list[Splice]:
-    return [Splice(field.start, field.end, b"") for name in names for field in headers.fields(name)]
+def _removals(headers: Headers, names: Collection[str]) -> list[Edit]:
+    return [(field.start, field.end, b"") for field in headers.among(names)]

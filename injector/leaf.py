@@ -5,7 +5,7 @@ but the decoded body that came in is an error, and then the whole mail leaves wi
 """
 
 from binascii import a2b_qp
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -24,7 +24,7 @@ from injector.encodings import (
     splice,
 )
 from injector.fields import Field
-from injector.marks import CONSTANT, PIXEL, Found, Mark, Values, with_pixel_at
+from injector.marks import CONSTANT, PIXEL, PIXEL_HEAD, PIXEL_TAIL, Found, Mark, Values, with_pixel_at
 from injector.message import IDENTITY, Part
 from injector.piece import Piece, with_pixel
 from injector.quoted import decodes_to, places_of
@@ -70,7 +70,7 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
         if not self.pieces:
             return [link for _, _, link, _ in self.marks if link >= 0]
         pairs = zip(self.pieces, self.numbers, strict=False)
-        return [numbers[link] for piece, numbers in pairs for _, _, link, _ in piece.marks if link >= 0]
+        return [numbers[link] for piece, numbers in pairs for link in piece.links]
 
 
 def open_leaf(content: bytes, part: Part, reason: Reason | None) -> Leaf:
@@ -141,15 +141,16 @@ def _with_pixel(leaf: Leaf) -> Leaf:
     return msgspec.structs.replace(leaf, pieces=tuple(pieces))
 
 
-def render_leaf(leaf: Leaf, values: Values) -> tuple[list[Splice], int]:
+def render_leaf(leaf: Leaf, values: Values) -> tuple[Sequence[Edit], int]:
     """Return the splices of the content that carry this leaf's edits, and the number of wrapped links."""
     edits: list[Edit] = []
     placed: list[Edit] = []
     places = leaf.places
     wrapped = 0
+    pixel = None if values.source is None else b"%b%b%b" % (PIXEL_HEAD, values.source, PIXEL_TAIL)
     new_links = values.urls if leaf.part.kind == "text/plain" else values.attributes
     for at, (start, end, link, constant) in enumerate(leaf.marks):
-        new = constant if link == CONSTANT else values.pixel if link == PIXEL else new_links[link]
+        new = constant if link == CONSTANT else pixel if link == PIXEL else new_links[link]
         if new is None:
             continue
         wrapped += link >= 0

@@ -8,6 +8,7 @@ import codecs
 import functools
 import re
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -162,7 +163,7 @@ def _text(value: bytes, charset: str) -> str | None:
 
 
 def _reason(url: str, skip: tuple[str, ...], public_url: str) -> LinkReason | None:
-    reason = None if _is_usual(url) else _unusual_reason(url, public_url)
+    reason = None if _is_usual(url, public_url) else _unusual_reason(url, public_url)
     if reason is not None:
         return reason
     if matches_any(skip, url):
@@ -170,12 +171,13 @@ def _reason(url: str, skip: tuple[str, ...], public_url: str) -> LinkReason | No
     return LinkReason.TOO_LONG if _is_too_long(url) else None
 
 
-def _is_usual(url: str) -> bool:
+def _is_usual(url: str, public_url: str) -> bool:
     """Tell whether *url* is so plain that it is a web address, and none of ours."""
     usual = _USUAL.fullmatch(url)
-    if usual is None or usual.end(1) > _USUAL_HOST_CHARS:
+    if usual is None or usual.end(1) > _USUAL_HOST_CHARS or "%%" in url:
         return False
-    return not ("%%" in url or "/track/" in url or "/unsubscribe/" in url)
+    own = _own(public_url)
+    return own is None or usual[1] != own.host or not ("/track/" in url or "/unsubscribe/" in url)
 
 
 def _unusual_reason(url: str, public_url: str) -> LinkReason | None:
@@ -217,14 +219,23 @@ def _scheme_reason(url: str) -> LinkReason:
 
 def _is_own(address: addresses.Address, public_url: str) -> bool:
     own = _own(public_url)
-    return own is not None and address.tail.startswith(own[1]) and address.origin() == own[0]
+    return own is not None and address.tail.startswith(own.tails) and address.origin() == own.origin
+
+
+class _Own(NamedTuple):
+    """What our own links are told by."""
+
+    #: In lower case.
+    host: str
+    origin: tuple[str, str, str]
+    #: What stands behind it.
+    tails: tuple[str, str]
 
 
 @functools.lru_cache(maxsize=8)
-def _own(public_url: str) -> tuple[tuple[str, str, str], tuple[str, str]] | None:
-    """Return the origin of our own links, and what the rest of them begins with."""
+def _own(public_url: str) -> _Own | None:
     address = addresses.parse(public_url)
     if isinstance(address, addresses.Flaw):
         return None
     base = address.tail.rstrip("/")
-    return address.origin(), (f"{base}/track/", f"{base}/unsubscribe/")
+    return _Own(address.host.lower(), address.origin(), (f"{base}/track/", f"{base}/unsubscribe/"))

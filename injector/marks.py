@@ -8,6 +8,14 @@ import msgspec
 PIXEL: Final = -1
 CONSTANT: Final = -2
 
+#: What stands around the pixel's address. Out of the flow and one pixel wide: nothing moves, and no client treats it as
+#: hidden content.
+PIXEL_HEAD: Final = b"<img src="
+PIXEL_TAIL: Final = (
+    b' width="1" height="1" alt="" style="position:absolute;top:0;left:0;'
+    b'width:1px;height:1px;margin:0;padding:0;border:0">'
+)
+
 
 class Mark(NamedTuple):
     """One edit of the decoded body: `[start:end)` gives way to a link, the pixel, or `new`."""
@@ -35,9 +43,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Values(NamedTuple):
-    """What the marks become for one recipient: the pixel, and per link its URL and its quoted attribute value."""
+    """What the marks become for one recipient: per link its URL and its quoted attribute value, and the pixel's."""
 
-    #: None: this recipient's pixel is in the part already.
-    pixel: bytes | None
+    #: The pixel's address as an attribute value. None: this recipient's is in the part already.
+    source: bytes | None
     urls: dict[int, bytes | None]
     attributes: dict[int, bytes | None]
+    #: All attribute values are of octets that stand for themselves, in quoted-printable too.
+    plain: bool

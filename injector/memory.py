@@ -15,7 +15,7 @@ _HEAD: Final = 640
 _ALIKE_KEPT: Final = 8
 # So many octets tell where one may begin.
 _TELLING: Final = 96
-# After so many pages that were not known, one in so many is looked at.
+# After so many pages that were not known, one in so many is learnt from.
 _IN_VAIN: Final = 16
 _ONE_IN: Final = 8
 # Each of two generations; a piece takes so many beside its own.
@@ -53,15 +53,12 @@ class Memory:
         self._seen: set[int] = set()
         self._seen_before: set[int] = set()
         self._seen_here: list[int] = []
-        # Pages in a row that were gone through as a whole.
+        # Pages in a row that were not known.
         self._in_vain = 0
 
-    def worth_asking(self) -> bool:
-        """Tell whether to ask for the pieces of a page: where each is new again and again, of one in eight."""
-        if self._in_vain < _IN_VAIN:
-            return True
-        self._in_vain += 1
-        return self._in_vain % _ONE_IN == 0
+    def is_learning(self) -> bool:
+        """Tell whether to look at a page that is new to its end: where each is again and again, at one in eight."""
+        return self._in_vain < _IN_VAIN or self._in_vain % _ONE_IN == 0
 
     def end_page(self, *, found: bool) -> None:
         """Take note of what was new in a page, and of whether it was *found* to be made of pieces."""
@@ -164,6 +161,7 @@ def _read(raw: bytes, rules: Rules) -> Piece | None:
         found=found,
         urls=tuple(numbers),
         marks=marks,
+        links=tuple([mark.link for mark in marks if mark.link >= 0]),
         written=written_lines(raw, marks, quoted=quoted),
         body_end=-1 if body_end is None else body_end,
         with_pixel={},

@@ -11,12 +11,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from injector.encodings import MAX_LINE, Line, Splice, fold, qp_text, touched_lines
-from injector.marks import PIXEL, Found, Mark, Values, with_pixel_at
+from injector.encodings import MAX_LINE, Edit, fold, qp_text, touched_lines
+from injector.marks import CONSTANT, PIXEL, PIXEL_HEAD, PIXEL_TAIL, Found, Mark, Values, with_pixel_at
 from injector.quoted import places_of
 
-# Of a link's own octets, those that stand for themselves. `=` does not.
-_PLAIN: Final = bytes(range(0x21, 0x7F)).replace(b"=", b"")
 _LAYOUTS_KEPT: Final = 8
 
 
@@ -30,13 +28,17 @@ class Layout(NamedTuple):
 
 
 class Written(NamedTuple):
-    """Lines that marks touch, encoded, and what their kept pieces mean."""
+    """Lines that marks touch, encoded, `[start:end)` of their piece."""
 
-    line: Line
-    #: What goes between the kept pieces.
-    marks: tuple[Mark, ...]
-    #: The kept pieces decoded. The last ends in CRLF unless a soft line break leads on.
+    start: int
+    end: int
+    #: What stays of them: one more than there are marks. What stands around the pixel's address is among it.
+    kept: tuple[bytes, ...]
+    #: That decoded. The last ends in CRLF unless a soft line break leads on.
     meant: tuple[bytes, ...]
+    marks: tuple[Mark, ...]
+    #: The link of the only mark, or PIXEL; CONSTANT: there are several, or it is one.
+    link: int
     #: Those of lines with one mark, by the length of the value: all tokens of a link are of one length. None: such a
     #: value came once so far, and a layout is worth its making when one comes again.
     layouts: dict[int, Layout | None]
@@ -53,6 +55,8 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     urls: tuple[str, ...]
     #: In `raw`, sorted.
     marks: tuple[Mark, ...]
+    #: The link of each mark that has one.
+    links: tuple[int, ...]
     written: tuple[Written, ...]
     #: Where the last real `</body>` begins, in `raw`; -1: there is none.
     body_end: int
@@ -81,11 +85,24 @@ def written_lines(raw: bytes, marks: Sequence[Mark], *, quoted: bool) -> tuple[W
     """Return the lines of *raw* that *marks* in it touch."""
     written: list[Written] = []
     at = 0
-    for line in touched_lines(raw, marks):
-        own = tuple(marks[at : at + len(line.kept) - 1])
-        written.append(Written(line, own, _meant(line.kept) if quoted else (), {}))
+    for start, end, stays in touched_lines(raw, marks):
+        own = tuple(marks[at : at + len(stays) - 1])
+        kept = _around_pixel(stays, own, quoted=quoted)
+        link = own[0].link if len(own) == 1 else CONSTANT
+        written.append(Written(start, end, kept, _meant(kept) if quoted else (), own, link, {}))
         at += len(own)
     return tuple(written)
+
+
+def _around_pixel(kept: tuple[bytes, ...], marks: tuple[Mark, ...], *, quoted: bool) -> tuple[bytes, ...]:
+    """Return *kept* with the pixel's tag, so that its address alone goes between."""
+    parts = list(kept)
+    for at, mark in enumerate(marks):
+        if mark.link == PIXEL:
+            head, tail = (qp_text(PIXEL_HEAD), qp_text(PIXEL_TAIL)) if quoted else (PIXEL_HEAD, PIXEL_TAIL)
+            parts[at] += head
+            parts[at + 1] = tail + parts[at + 1]
+    return tuple(parts)
 
 
 def _meant(kept: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -106,52 +123,72 @@ def with_pixel(piece: Piece, place: int) -> Piece:
 
 def splices_of(
     pieces: Sequence[Piece], numbers: Sequence[tuple[int, ...]], values: Values, base: int
-) -> tuple[list[Splice], int] | None:
+) -> tuple[list[Edit], int] | None:
     """Return the splices that carry *values* into *pieces*, which stand at *base*, and how many links are wrapped.
 
     *numbers* are, for each piece, the numbers of its destinations in the mail. None: for this recipient the page has to
     be gone through as a whole, for a link is left alone, or a line becomes too long.
     """
-    splices: list[Splice] = []
+    splices: list[Edit] = []
     quoted: list[bytes] = []
     meant: list[bytes] = []
     wrapped = 0
-    attributes, pixel = values.attributes, values.pixel
+    source, _, attributes, plain = values
     for piece, own in zip(pieces, numbers, strict=True):
-        for (start, end, kept), marks, plain, layouts in piece.written:
-            news: list[bytes] = []
-            for _, _, link, constant in marks:
-                new = attributes[own[link]] if link >= 0 else pixel if link == PIXEL else constant
-                if new is None:
-                    return None
-                wrapped += link >= 0
-                news.append(new)
-            if piece.quoted:
-                text = _folded(kept, news, layouts)
-                quoted.append(text)
-                meant += (plain[0], news[0], plain[1]) if len(news) == 1 else (_between(plain, news),)
+        for start, end, kept, kept_meant, marks, link, layouts in piece.written:
+            if link == CONSTANT:
+                news = _values_of(marks, own, values)
             else:
+                new = attributes[own[link]] if link >= 0 else source
+                news = None if new is None else (new,)
+            if news is None:
+                return None
+            if not piece.quoted:
                 text = _between(kept, news)
                 if len(text) > MAX_LINE:
                     return None
-            splices.append(Splice(base + start, base + end, text))
+            elif plain and link != CONSTANT:
+                text = _folded(kept, news, layouts)
+                quoted.append(text)
+                meant += (kept_meant[0], news[0], kept_meant[1])
+            else:
+                text = _freely_folded(kept, news)
+                quoted.append(text)
+                meant.append(_between(kept_meant, news))
+            splices.append((base + start, base + end, text))
+        wrapped += len(piece.links)
         base += len(piece.raw)
     # All that was written anew is decoded again, at once.
     quoted.append(b"")
     return (splices, wrapped) if a2b_qp(b"\r\n".join(quoted)) == b"".join(meant) else None
 
 
-def _folded(kept: tuple[bytes, ...], news: list[bytes], layouts: dict[int, Layout | None]) -> bytes:
-    """Return quoted-printable lines with *news* between what is kept of them."""
-    if len(news) == 1 and not (new := news[0]).translate(None, _PLAIN):
-        size = len(new)
-        if size in layouts:
-            layout = layouts[size]
-            if layout is None:
-                layout = layouts[size] = _layout(kept, size)
-            return layout.lines % layout.cut(new)
+def _values_of(marks: tuple[Mark, ...], own: tuple[int, ...], values: Values) -> tuple[bytes, ...] | None:
+    """Return the value of each of *marks*; None: one of them has none."""
+    news: list[bytes] = []
+    for _, _, link, constant in marks:
+        new = values.attributes[own[link]] if link >= 0 else values.source if link == PIXEL else constant
+        if new is None:
+            return None
+        news.append(new)
+    return tuple(news)
+
+
+def _folded(kept: tuple[bytes, ...], news: tuple[bytes, ...], layouts: dict[int, Layout | None]) -> bytes:
+    """Return quoted-printable lines with a value, of octets that stand for themselves, between what is *kept*."""
+    size = len(news[0])
+    if size not in layouts:
         if len(layouts) < _LAYOUTS_KEPT:
             layouts[size] = None
+        return _freely_folded(kept, news)
+    layout = layouts[size]
+    if layout is None:
+        layout = layouts[size] = _layout(kept, size)
+    return layout.lines % layout.cut(news[0])
+
+
+def _freely_folded(kept: tuple[bytes, ...], news: tuple[bytes, ...]) -> bytes:
+    """Return quoted-printable lines with *news* between what is *kept*."""
     text = _between(kept, [qp_text(new) for new in news])
     return fold(text, white_end=not kept[-1])
 
@@ -179,7 +216,7 @@ def _literal(octets: bytes) -> bytes:
     return octets.replace(b"%", b"%%")
 
 
-def _between(kept: tuple[bytes, ...], news: list[bytes]) -> bytes:
+def _between(kept: tuple[bytes, ...], news: Sequence[bytes]) -> bytes:
     if len(news) == 1:
         return b"%b%b%b" % (kept[0], news[0], kept[1])
     parts = [kept[0]]

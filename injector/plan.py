@@ -4,6 +4,7 @@ Mail is never lost because it could not be tracked: a doubt, an error or a resul
 makes the message leave with its header edits alone.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Literal, Protocol
 
@@ -11,7 +12,7 @@ import msgspec
 
 from injector import links
 from injector.consent import Consent, consent_of
-from injector.encodings import BY_PLACE, Splice, differs_only_there, splice
+from injector.encodings import BY_PLACE, Edit, differs_only_there, splice
 from injector.find import Judgement, scan_leaf, scan_leaves
 from injector.headers import (
     LIST_UNSUBSCRIBE,
@@ -37,8 +38,6 @@ from injector.policy import (
 from injector.recall import recall
 from injector.skip import Reason
 
-# Out of the flow and one pixel wide: nothing moves, and no client treats it as hidden content.
-_PIXEL_STYLE: Final = b"position:absolute;top:0;left:0;width:1px;height:1px;margin:0;padding:0;border:0"
 _PLAIN: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/?"
 _NO_UNSUBSCRIBE: Final = frozenset({Reason.DKIM_SIGNED, Reason.REPORT, Reason.AUTO_SUBMITTED})
 
@@ -144,17 +143,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             links=0,
         )
 
-    def header_splices(self, minter: Minter, edits: HeaderEdits) -> list[Splice]:
+    def header_splices(self, minter: Minter, edits: HeaderEdits) -> list[Edit]:
         """Return what changes in the header."""
         extra: tuple[bytes, ...] = ()
         if self.unsubscribe:
             extra = unsubscribe_lines(self.mail.headers, minter.unsubscribe(), public_url=self.options.public_url)
         return self._plain_splices(edits, extra)
 
-    def body_splices(self, minter: Minter, *, eight_bit: bool = True) -> tuple[list[Splice], int]:
+    def body_splices(self, minter: Minter, *, eight_bit: bool = True) -> tuple[list[Edit], int]:
         """Return what changes in the parts, and how many hrefs are wrapped."""
         values = self._values(minter)
-        splices: list[Splice] = []
+        splices: list[Edit] = []
         wrapped = 0
         for leaf in self.leaves:
             more, count = self._carried(leaf, values, eight_bit=eight_bit)
@@ -162,7 +161,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             wrapped += count
         return splices, wrapped
 
-    def _carried(self, leaf: Leaf, values: Values, *, eight_bit: bool) -> tuple[list[Splice], int]:
+    def _carried(self, leaf: Leaf, values: Values, *, eight_bit: bool) -> tuple[Sequence[Edit], int]:
         if leaf.numbers and (eight_bit or not leaf.bare or leaf.raw.isascii()):
             carried = splices_of(leaf.pieces, leaf.numbers, values, leaf.part.body_start)
             if carried is not None:
@@ -182,13 +181,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def _render(self, minter: Minter, edits: HeaderEdits, *, eight_bit: bool = True) -> Rendered:
         body, wrapped = self.body_splices(minter, eight_bit=eight_bit)
         # A part's own header may be the message's: its Content-Transfer-Encoding stands among the other edits.
-        splices = sorted(self.header_splices(minter, edits) + body, key=BY_PLACE)
+        splices = sorted([*self.header_splices(minter, edits), *body], key=BY_PLACE)
         content = _checked(self.mail.content, splices)
         injected = bool(wrapped) or self.pixel_part is not None
         reason = None if injected else self.reason or Reason.NOTHING_TO_TRACK
         return Rendered(content=content, injected=injected, reason=reason, links=wrapped)
 
-    def _untouched(self, splices: list[Splice]) -> Rendered:
+    def _untouched(self, splices: list[Edit]) -> Rendered:
         return Rendered(
             content=_checked(self.mail.content, splices),
             injected=False,
@@ -196,7 +195,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             links=0,
         )
 
-    def _plain_splices(self, edits: HeaderEdits, extra: tuple[bytes, ...]) -> list[Splice]:
+    def _plain_splices(self, edits: HeaderEdits, extra: tuple[bytes, ...]) -> list[Edit]:
         if self.keeps_message_id:
             return sealed_splices(self.mail, edits)
         strip = (*self.granted, *self._dead_fields())
@@ -208,19 +207,24 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return (DKIM_SIGNATURE,) if self.resigned_for else ()
 
     def _values(self, minter: Minter) -> Values:
-        pixel: bytes | None = None
-        if self.pixel_part is not None:
-            source = _attribute(minter.open().encode("ascii"))
-            # The same recipient's pixel is there already when a message passes twice.
-            if not any(_holds(leaf, source) for leaf in self.leaves if leaf.pixel_at >= 0):
-                pixel = b'<img src=%s width="1" height="1" alt="" style="%s">' % (source, _PIXEL_STYLE)
         urls: dict[int, bytes | None] = {}
-        attributes: dict[int, bytes | None] = {}
         for link in self.links:
             url = minter.click(link.number, link.url)
-            octets = urls[link.number] = None if url is None else url.encode("ascii")
-            attributes[link.number] = None if octets is None else _attribute(octets)
-        return Values(pixel=pixel, urls=urls, attributes=attributes)
+            urls[link.number] = None if url is None else url.encode("ascii")
+        ours = [url for url in urls.values() if url is not None]
+        source: bytes | None = None
+        if self.pixel_part is not None:
+            ours.append(minter.open().encode("ascii"))
+        # Ours hold nothing to escape; looking is cheaper than escaping.
+        plain = not b"".join(ours).translate(None, _PLAIN)
+        quoted = _quoted if plain else _escaped
+        if self.pixel_part is not None:
+            source = quoted(ours[-1])
+            # The same recipient's pixel is there already when a message passes twice.
+            if any(_holds(leaf, source) for leaf in self.leaves if leaf.pixel_at >= 0):
+                source = None
+        attributes = {number: None if url is None else quoted(url) for number, url in urls.items()}
+        return Values(source=source, urls=urls, attributes=attributes, plain=plain)
 
 
 def plan(mail: Mail, options: Options, *, campaign: bool, recalls: bool = True) -> Plan:
@@ -348,12 +352,15 @@ def _holds(leaf: Leaf, source: bytes) -> bool:
     return leaf.body is not None and wanted in leaf.body
 
 
-def _attribute(url: bytes) -> bytes:
-    # Ours hold nothing to escape; looking is cheaper than escaping.
-    return links.attribute(url.decode("ascii")) if url.translate(None, _PLAIN) else b'"%b"' % url
+def _quoted(url: bytes) -> bytes:
+    return b'"%b"' % url
 
 
-def _checked(content: bytes, splices: list[Splice]) -> bytes:
+def _escaped(url: bytes) -> bytes:
+    return links.attribute(url.decode("ascii"))
+
+
+def _checked(content: bytes, splices: list[Edit]) -> bytes:
     result = splice(content, splices)
     if not differs_only_there(result, content, splices):
         raise RewriteError

@@ -61,8 +61,6 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
     if rules is None:
         return None
     memory = _memory(rules)
-    if not memory.worth_asking():
-        return None
     raw = content[part.body_start : part.body_end]
     if rules.quoted and raw.endswith((b"=", b"=\r\n")):
         # Its last line ends nowhere.
@@ -123,6 +121,7 @@ def _cut(raw: bytes, memory: Memory) -> list[Piece | New]:
     cuts: list[Piece | New] = []
     size = len(raw)
     allowed = size // _SHARE + LEAST
+    learning = memory.is_learning()
     start = 0
     before: Piece | None = None
     gap = False
@@ -136,10 +135,14 @@ def _cut(raw: bytes, memory: Memory) -> list[Piece | New]:
         # Once too much is new, all that is left to do is to have seen it.
         searched = not gap and allowed >= 0
         end, closed = _end(raw, start, memory, before) if searched else (_good_end(raw, start), False)
+        if not learning and not closed:
+            return []
         octets = raw[start:end]
         new = New(octets, memory.see(octets), closed)
         if not new.seen:
             allowed -= max(len(octets), LEAST)
+            if allowed < 0 and not learning:
+                return []
         cuts.append(new)
         start = end
         gap = True

@@ -76,8 +76,13 @@ class _Seal:
         self._mac = HMAC(signer.derive_key(), SHA256())
 
     def seal(self, payload: bytes) -> bytes:
-        body = _encoded(self._cipher.encrypt(payload, self._associated))
-        return b"%b.%b" % (body, self._signature(body))
+        # `_encoded` and `_signature`, written out: a mail has a token for each of its links.
+        sealed = b2a_base64(self._cipher.encrypt(payload, self._associated), newline=False)
+        body = sealed.translate(_TO_URL_SAFE).rstrip(b"=")
+        mac = self._mac.copy()
+        mac.update(body)
+        signature = b2a_base64(mac.finalize(), newline=False).translate(_TO_URL_SAFE)
+        return b"%b.%b" % (body, signature.rstrip(b"="))
 
     def open(self, body: bytes, signature: bytes) -> bytes | None:
         if not compare_digest(self._signature(body), signature):
@@ -103,13 +108,7 @@ class _Key:
             raise ValueError("a signing key must not be empty")
         self.secret = secret
         self.fingerprint = _derive(secret, "fingerprint", 8).hex()
-        self._seals = {purpose: _Seal(secret, purpose) for purpose in Purpose}
-
-    def seal(self, purpose: Purpose, payload: bytes) -> bytes:
-        return self._seals[purpose].seal(payload)
-
-    def open(self, purpose: Purpose, body: bytes, signature: bytes) -> bytes | None:
-        return self._seals[purpose].open(body, signature)
+        self.seals = {purpose: _Seal(secret, purpose) for purpose in Purpose}
 
 
 @functools.lru_cache(maxsize=32)
@@ -128,6 +127,7 @@ class Keyring:
         self._keys = tuple(_derived_key(secret) for secret in secrets)
         if not self._keys:
             raise ValueError("a keyring needs at least one signing key")
+        self._seals = self._keys[0].seals
 
     @property
     def fingerprint(self) -> str:
@@ -148,7 +148,7 @@ class Keyring:
 
     def mint(self, purpose: Purpose, key: bytes, link: int = -1, url: str = "") -> Token:
         """Return the token for a message key of 16 bytes; raise `ValueError` for what no token can hold."""
-        return Token(self._keys[0].seal(purpose, _pack(key, link, url)).decode("ascii"))
+        return Token(self._seals[purpose].seal(_pack(key, link, url)).decode("ascii"))
 
     def verify(self, purpose: Purpose, token: str) -> Claim:
         """Return what *token* says, or raise `TokenError` and nothing else."""
@@ -157,7 +157,7 @@ class Keyring:
             raise TokenError("not the shape of a token")
         body, signature = shape[1].encode("ascii"), shape[2].encode("ascii")
         for key in self._keys:
-            payload = key.open(purpose, body, signature)
+            payload = key.seals[purpose].open(body, signature)
             if payload is not None:
                 return _unpack(payload)
         raise TokenError("no key in the list made this token")

@@ -10,7 +10,7 @@ from typing import Final
 
 import injector
 from injector import HeaderEdits, Mail, Options, Plan, Rendered
-from injector.encodings import Splice
+from injector.encodings import Edit
 from tests.leaves import destination_of
 from tests.page_tokens import Tag, Text, Token, browser_tokens
 from tests.readers import OPT_OUTS
@@ -90,7 +90,7 @@ def check(content: bytes, options: Options) -> Rendered:
     return result
 
 
-def differs_only_there(content: bytes, result: bytes, splices: Iterable[Splice]) -> None:
+def differs_only_there(content: bytes, result: bytes, splices: Iterable[Edit]) -> None:
     """Assert that *result* is *content* with *splices*, and that they are apart and in order."""
     at = place = 0
     for start, end, new in sorted(splices, key=lambda edit: edit[:2]):

@@ -155,8 +155,23 @@ def test_a_campaign_is_known_after_a_few_mails(encoding: str) -> None:
     assert all(known[4:])
 
 
+@pytest.mark.parametrize("encoding", ["quoted-printable", "8bit"])
+def test_a_campaign_that_is_known_is_known_at_once_behind_any_number_of_strangers(encoding: str) -> None:
+    """After many pages that were new most are not learnt from; what is known is recognised all the same."""
+
+    def recalled_for(page: str) -> bool:
+        return recalled(both(mail(page, encoding), options(), HexMinter())[0])
+
+    for name in READERS:
+        recalled_for(CAMPAIGN.replace("{}", name))
+    for many in (16, 23, 40):
+        strangers = ["".join(CARD.format(f"{many}-{number}-{at}") for at in range(12)) for number in range(many)]
+        assert not any(map(recalled_for, strangers))
+        assert recalled_for(CAMPAIGN.replace("{}", f"reader {many}"))
+
+
 def test_what_is_new_in_most_of_its_pieces_is_read_as_a_whole() -> None:
-    """And after many such pages most are not even looked at."""
+    """And after many such pages most are not gone through to their end."""
     pages = ["".join(CARD.format(f"{mailing}-{number}") for number in range(12)) for mailing in range(30)]
     for page in pages:
         plan, rendered = both(mail(page, "8bit"), options(), HexMinter())

@@ -169,7 +169,7 @@ class TestNoDowngrade:
         ids=["version 0", "version 2", "long varint", "huge varint", "short key", "not UTF-8", "version only", "zeros"],
     )
     def test_rows_10_17_another_payload_under_our_key_is_refused(self, payload: bytes) -> None:
-        token = _Key(NEW).seal(Purpose.CLICK, payload).decode()
+        token = _Key(NEW).seals[Purpose.CLICK].seal(payload).decode()
         assert refused(token)
 
 
