@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 # malloc.h: blocks of at least this many octets are the system's own, and go back to it when they are freed.
 _M_MMAP_THRESHOLD = -3
-_OWN_BLOCK_OCTETS = 1024 * 1024
+_OWN_BLOCK_OCTETS = 256 * 1024
 
 
 def give_large_blocks_back() -> None:
