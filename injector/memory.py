@@ -15,9 +15,11 @@ _HEAD: Final = 640
 _ALIKE_KEPT: Final = 8
 # So many octets tell where one may begin.
 _TELLING: Final = 96
-# After so many pages that were not known, one in so many is learnt from.
+# After so many pages that were not known, one in so many is gone through to its end all the same: which ones is
+# scattered, or a campaign whose mail takes turns with others' might never have one.
 _IN_VAIN: Final = 16
 _ONE_IN: Final = 8
+_SCATTER, _SCATTERED = 2_654_435_761, 2**32
 # Each of two generations; a piece takes so many beside its own.
 _OVERHEAD: Final = 256
 _OCTETS_KEPT: Final = 524_288
@@ -57,8 +59,8 @@ class Memory:
         self._in_vain = 0
 
     def is_learning(self) -> bool:
-        """Tell whether to look at a page that is new to its end: where each is again and again, at one in eight."""
-        return self._in_vain < _IN_VAIN or self._in_vain % _ONE_IN == 0
+        """Tell whether to go through a page to its end though much of it is new: where all are, one in eight."""
+        return self._in_vain < _IN_VAIN or self._in_vain * _SCATTER % _SCATTERED < _SCATTERED // _ONE_IN
 
     def end_page(self, *, found: bool) -> None:
         """Take note of what was new in a page, and of whether it was *found* to be made of pieces."""

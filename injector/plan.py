@@ -211,18 +211,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         for link in self.links:
             url = minter.click(link.number, link.url)
             urls[link.number] = None if url is None else url.encode("ascii")
-        ours = [url for url in urls.values() if url is not None]
-        source: bytes | None = None
-        if self.pixel_part is not None:
-            ours.append(minter.open().encode("ascii"))
+        pixel = None if self.pixel_part is None else minter.open().encode("ascii")
         # Ours hold nothing to escape; looking is cheaper than escaping.
-        plain = not b"".join(ours).translate(None, _PLAIN)
+        plain = not b"".join([url for url in (*urls.values(), pixel) if url is not None]).translate(None, _PLAIN)
         quoted = _quoted if plain else _escaped
-        if self.pixel_part is not None:
-            source = quoted(ours[-1])
-            # The same recipient's pixel is there already when a message passes twice.
-            if any(_holds(leaf, source) for leaf in self.leaves if leaf.pixel_at >= 0):
-                source = None
+        source = None if pixel is None else quoted(pixel)
+        # The same recipient's pixel is there already when a message passes twice.
+        if source is not None and any(_holds(leaf, source) for leaf in self.leaves if leaf.pixel_at >= 0):
+            source = None
         attributes = {number: None if url is None else quoted(url) for number, url in urls.items()}
         return Values(source=source, urls=urls, attributes=attributes, plain=plain)
 

@@ -117,7 +117,7 @@ def _pieces(cuts: Sequence[Piece | New], memory: Memory) -> list[Piece]:
 
 
 def _cut(raw: bytes, memory: Memory) -> list[Piece | New]:
-    """Return *raw* in pieces, known or new; nothing: too much of it is new."""
+    """Return *raw* in pieces, known or new; nothing: too much of it is new, or after many such pages likely is."""
     cuts: list[Piece | New] = []
     size = len(raw)
     allowed = size // _SHARE + LEAST

@@ -19,8 +19,8 @@ def give_large_blocks_back() -> None:
     """Have the C library return the memory of large contents as soon as they are gone; where it can, for this process.
 
     glibc raises that threshold by itself to the largest block it has seen freed, up to 32 MiB, and gives a heap to each
-    thread: after a few large messages it keeps room for several of them in every one. Python's threads take turns
-    anyway.
+    thread: after a few large messages it keeps room for several of them in every one. One is enough for threads that
+    mostly take turns.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)

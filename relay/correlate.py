@@ -118,7 +118,7 @@ async def correlate(
     patience: float,
     ledger_wait: float,
 ) -> list[Standing | BaseException]:
-    """Commit the correlations of *addressed*, all of generation 0; return where each stands, or why it is not known.
+    """Commit the correlations of *addressed*, one or more of generation 0; return where each stands, or why not known.
 
     The caller has their identities in hand (`relay.hands`). *patience* is how many seconds to wait for another process
     that has the same message in flight, *ledger_wait* how many for PostgreSQL.

@@ -170,6 +170,21 @@ def test_a_campaign_that_is_known_is_known_at_once_behind_any_number_of_stranger
         assert recalled_for(CAMPAIGN.replace("{}", f"reader {many}"))
 
 
+@pytest.mark.parametrize("others", [1, 2, 3, 6, 7, 8, 15])
+@pytest.mark.parametrize("before", [15, 16, 17, 18])
+def test_a_campaign_that_takes_turns_with_strangers_becomes_known(before: int, others: int) -> None:
+    """However many of them come between two of its mails: which page is learnt from has no period."""
+    memory = Memory(rules_of(options()))
+    learnt = 0
+    for _ in range(before):
+        memory.end_page(found=False)
+    for _ in range(200):
+        learnt += memory.is_learning()
+        for _ in range(1 + others):
+            memory.end_page(found=False)
+    assert 200 / 16 < learnt < 200 / 4
+
+
 def test_what_is_new_in_most_of_its_pieces_is_read_as_a_whole() -> None:
     """And after many such pages most are not gone through to their end."""
     pages = ["".join(CARD.format(f"{mailing}-{number}") for number in range(12)) for mailing in range(30)]
