@@ -38,7 +38,7 @@ class Correlating:
     @asynccontextmanager
     async def on(cls, database_url: str, connection: Connection) -> AsyncIterator["Correlating"]:
         """Work on a ledger for the time of the block."""
-        async with open_ledger(database_url, connections=4) as ledger:
+        async with open_ledger(database_url, connections=4, by_index=True) as ledger:
             yield cls(ledger, connection)
 
     async def run(self, messages: int, *, waiting: int, whole: bool = False) -> Outcome:

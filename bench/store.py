@@ -36,7 +36,9 @@ async def bench(stage: Stage) -> Found:
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(stores(stage.servers))
         settings = await stack.enter_async_context(outrider(place))
-        ledger = await stack.enter_async_context(open_ledger(settings.database_url, connections=_CONNECTIONS))
+        ledger = await stack.enter_async_context(
+            open_ledger(settings.database_url, connections=_CONNECTIONS, by_index=True)
+        )
         process = await processes.register(ledger, "relay")
         mails = [MailLedger(ledger, process) for _ in range(20)]
         # What the others leave undecided is in no relay's hands when it settles its own.

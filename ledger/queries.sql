@@ -1,6 +1,12 @@
 -- Every statement of the ledger. Each has a name, a purpose in one line, and exactly one statement.
 -- Sections follow the flow; a file beside this one gives each section its types.
 
+-- == connections (ledger/store.py) ==
+
+-- name: go_by_index
+-- Plan this connection's statements as for large tables: plans are made once, the first of them while these are empty.
+SELECT set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false);
+
 -- == keys, processes and leases (ledger/processes.py) ==
 
 -- name: register_process

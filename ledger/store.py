@@ -118,17 +118,23 @@ class Ledger:
 async def _leave_as_it_is(_connection: "asyncpg.Connection[Record]") -> None:
     """Spare every statement the second one by which the driver resets a connection that goes back to the pool.
 
-    No statement changes a session beyond its transaction, which the driver has ended by then.
+    No statement changes a session beyond its transaction, which the driver has ended by then; what a connection begins
+    with is meant for all of them.
     """
+
+
+async def _go_by_index(connection: "asyncpg.Connection[Record]") -> None:
+    await connection.execute(statements()["go_by_index"])
 
 
 @asynccontextmanager
 async def open_ledger(
-    database_url: str, *, connections: int = 8, sealer: Sealer | None = None
+    database_url: str, *, connections: int = 8, sealer: Sealer | None = None, by_index: bool = False
 ) -> AsyncIterator[Ledger]:
     """Open a pool on *database_url* that connects when it is first used, and close it at the end.
 
-    Without a *sealer* addresses are kept as they are.
+    Without a *sealer* addresses are kept as they are. *by_index* is for who only ever looks for single rows: no plan
+    reads a table through, also not one that was made while there was little in it and nobody had counted.
     """
     pool = asyncpg.create_pool(
         database_url,
@@ -137,6 +143,7 @@ async def open_ledger(
         timeout=10,
         command_timeout=60,
         server_settings={"application_name": "outrider", "timezone": "UTC"},
+        init=_go_by_index if by_index else None,
         reset=_leave_as_it_is,
     )
     await pool

@@ -99,7 +99,7 @@ async def relaying(
     """Wire a relay to *upstream*, given as itself or as a URL; its ledger seals with *sealer*."""
     own = settings or RelaySettings(verdict_wait=5.0, ledger_wait=5.0)
     where = SmtpUpstream(parse(upstream), hostname="relay.example.com") if isinstance(upstream, str) else upstream
-    async with open_ledger(database_url, sealer=sealer) as ledger:
+    async with open_ledger(database_url, sealer=sealer, by_index=True) as ledger:
         relay = Relay(ledger, await processes.register(ledger, "relay"), where, own)
         await relay.mail.remember_profile(relay.profile.digest, relay.profile.encode())
         try:

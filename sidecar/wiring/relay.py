@@ -85,7 +85,9 @@ async def relay(context: Context) -> None:
     signer = dkim_keys.load_signer(settings.inject.dkim_keys)
     profile = profile_of(settings, keyring, signer)
     async with AsyncExitStack() as stack:
-        ledger = await stack.enter_async_context(open_ledger(settings.database_url, connections=12, sealer=keys.sealer))
+        ledger = await stack.enter_async_context(
+            open_ledger(settings.database_url, connections=12, sealer=keys.sealer, by_index=True)
+        )
         process = await stack.enter_async_context(present(ledger, "relay"))
         mail = MailLedger(ledger, process, all_sources=own.suppress_scope == "all", windows=windows)
         await surely(lambda: mail.remember_profile(profile.digest, profile.encode()))
