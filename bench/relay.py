@@ -186,7 +186,7 @@ def _loads(stage: Stage, field: Field) -> Iterator[Load]:
         to = _FRESH_TO if name == _ALL else None
         yield _load(stage, field, f"{_FRESH}{name}", name, fresh, _MESSAGES[name] // 2, to=to, beside=_FRESH)
     many = msgspec.structs.replace(usual, recipients=100)
-    yield _load(stage, field, "100 recipients a submission", _ALL, many, 20, to={_ALL: 3.0})
+    yield _load(stage, field, "100 recipients a submission", _ALL, many, 60, to={_ALL: 3.0})
     for name in here:
         if name not in {_STRAIGHT, _HARAKA_TRACKING}:
             yield _load(stage, field, f"{_ANSWERS}{name}", name, usual, 300, watched=True)

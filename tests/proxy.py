@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -44,14 +45,17 @@ class Proxy:
         self._delay = 0.0
         # Octets that still pass to a client before its conversation is cut; none: all do.
         self._left: int | None = None
+        # Held by a socket that never listens: while the door is shut nobody else's connection may begin at the port.
+        self._place = socket.socket()
+        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._place.bind(("127.0.0.1", 0))
         #: Where it listens, over every shutting.
-        self.port = 0
+        self.port: int = self._place.getsockname()[1]
 
     async def open(self) -> None:
         """Take connections."""
         if self._server is None:
             self._server = await asyncio.start_server(self._meet, "127.0.0.1", self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
 
     async def shut(self) -> None:
         """Refuse connections, and cut those that there are."""
@@ -97,6 +101,7 @@ class Proxy:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
+        self._place.close()
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
