@@ -9,23 +9,19 @@ import ctypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-# malloc.h: blocks of at least so many octets are the system's own, and go back to it when they are freed; and how many
-# heaps all threads have for the others.
-_M_MMAP_THRESHOLD, _OWN_BLOCK_OCTETS = -3, 256 * 1024
-_M_ARENA_MAX, _HEAPS = -8, 1
+# malloc.h: blocks of at least this many octets are the system's own, and go back to it when they are freed.
+_M_MMAP_THRESHOLD = -3
+_OWN_BLOCK_OCTETS = 1024 * 1024
 
 
 def give_large_blocks_back() -> None:
     """Have the C library return the memory of large contents as soon as they are gone; where it can, for this process.
 
-    glibc raises that threshold by itself to the largest block it has seen freed, up to 32 MiB, and gives a heap to each
-    thread: after a few large messages it keeps room for several of them in every one. One is enough for threads that
-    mostly take turns.
+    glibc raises that threshold by itself to the largest block it has seen freed, up to 32 MiB: after a few large
+    messages it keeps room for several of them in every thread's heap.
     """
     with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _OWN_BLOCK_OCTETS)
-        library.mallopt(_M_ARENA_MAX, _HEAPS)
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_BLOCK_OCTETS)
 
 
 class Budget:
