@@ -76,13 +76,8 @@ class _Seal:
         self._mac = HMAC(signer.derive_key(), SHA256())
 
     def seal(self, payload: bytes) -> bytes:
-        # `_encoded` and `_signature`, written out: a mail has a token for each of its links.
-        sealed = b2a_base64(self._cipher.encrypt(payload, self._associated), newline=False)
-        body = sealed.translate(_TO_URL_SAFE).rstrip(b"=")
-        mac = self._mac.copy()
-        mac.update(body)
-        signature = b2a_base64(mac.finalize(), newline=False).translate(_TO_URL_SAFE)
-        return b"%b.%b" % (body, signature.rstrip(b"="))
+        body = _encoded(self._cipher.encrypt(payload, self._associated))
+        return b"%b.%b" % (body, self._signature(body))
 
     def open(self, body: bytes, signature: bytes) -> bytes | None:
         if not compare_digest(self._signature(body), signature):

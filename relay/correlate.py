@@ -118,7 +118,7 @@ async def correlate(
     patience: float,
     ledger_wait: float,
 ) -> list[Standing | BaseException]:
-    """Commit the correlations of *addressed*, one or more of generation 0; return where each stands, or why not known.
+    """Commit the correlations of *addressed*, all of generation 0; return where each stands, or why it is not known.
 
     The caller has their identities in hand (`relay.hands`). *patience* is how many seconds to wait for another process
     that has the same message in flight, *ledger_wait* how many for PostgreSQL.
@@ -126,16 +126,12 @@ async def correlate(
     clock = asyncio.get_running_loop().time
     deadline = clock() + ledger_wait
 
-    shared = _new_message(draft, addressed[0], identity_key=identity_key, campaign=campaign, submission=submission)
+    links = sum(link.count for link in draft.plan.links)
+    alias = None if draft.original_id is None else ids.alias_digest("message-id", "", draft.original_id)
 
     def new(one: Addressed) -> NewMessage:
-        return msgspec.structs.replace(
-            shared,
-            key=one.key,
-            generation=one.generation,
-            recipient=one.recipient,
-            recipient_index=ids.recipient_index(identity_key, one.recipient),
-            message_id=one.message_id,
+        return _new_message(
+            draft, one, identity_key=identity_key, campaign=campaign, submission=submission, links=links, alias=alias
         )
 
     def at(recipient: str, generation: int) -> Addressed:
@@ -270,7 +266,14 @@ def _standing(correlated: Correlated, addressed: Addressed, submission: int | No
 
 
 def _new_message(
-    draft: Draft, addressed: Addressed, *, identity_key: bytes, campaign: int | None, submission: int | None
+    draft: Draft,
+    addressed: Addressed,
+    *,
+    identity_key: bytes,
+    campaign: int | None,
+    submission: int | None,
+    links: int,
+    alias: bytes | None,
 ) -> NewMessage:
     plan = draft.plan
     return NewMessage(
@@ -280,7 +283,7 @@ def _new_message(
         submission=submission,
         generation=addressed.generation,
         size=len(draft.submission.content),
-        links=sum(link.count for link in plan.links),
+        links=links,
         injected=plan.reason is None,
         reason=plan.reason,
         source=draft.submission.source,
@@ -291,7 +294,7 @@ def _new_message(
         message_id=addressed.message_id,
         original_message_id=draft.original_id,
         body_digest=draft.body_digest,
-        alias=None if draft.original_id is None else ids.alias_digest("message-id", "", draft.original_id),
+        alias=alias,
         # listmonk sends each subscriber a transaction of his own; of several recipients nobody knows who is meant.
         subscriber=draft.subscriber if submission is None else None,
     )
