@@ -24,9 +24,9 @@ from injector.encodings import (
     splice,
 )
 from injector.fields import Field
-from injector.marks import CONSTANT, PIXEL, PIXEL_HEAD, PIXEL_TAIL, Found, Mark, Values, with_pixel_at
+from injector.marks import CONSTANT, PIXEL, Found, Mark, Values, pixel_of, with_pixel_at
 from injector.message import IDENTITY, Part
-from injector.piece import Piece, with_pixel
+from injector.piece import Piece, edits_of, with_pixel
 from injector.quoted import decodes_to, places_of
 from injector.skip import Reason
 
@@ -49,16 +49,16 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
     codec: str | None = None
     reason: Reason | None = None
     marks: tuple[Mark, ...] = ()
-    #: The marks in the encoded body, flat: start, end, start, end … Quoted-printable only; of base64, the lines.
+    #: The marks in the encoded body, flat: start, end, start, end … Quoted-printable only.
     places: tuple[int, ...] = ()
-    #: Base64 only.
+    #: Base64 only; before its marks are placed, only where they are regular.
     lines: base64.Lines | None = None
-    #: What it consists of where it was recognised piece by piece, and not looked into; and, for each piece, the numbers
-    #: of its destinations.
+    #: What it consists of where it was recognised piece by piece, and not looked into: `body` if that is base64, else
+    #: `raw`; and, for each piece, the numbers of its destinations.
     pieces: tuple[Piece, ...] = ()
     numbers: tuple[tuple[int, ...], ...] = ()
     found: tuple[Found, ...] = ()
-    #: Where the pixel goes: in the decoded body, of pieces in `raw`; -1: nowhere.
+    #: Where the pixel goes: in the decoded body, or in what is in pieces; -1: nowhere.
     pixel_at: int = -1
     #: A line is over 998 octets, so the part must be folded whatever else happens to it.
     long: bool = False
@@ -72,6 +72,15 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
         pairs = zip(self.pieces, self.numbers, strict=False)
         return [numbers[link] for piece, numbers in pairs for link in piece.links]
 
+    def holds(self, octets: bytes) -> bool:
+        """Tell whether its body has *octets* that concern the mail as a whole: what is recognised has none such."""
+        return not self.pieces and self.body is not None and octets in self.body
+
+    @property
+    def by_lines(self) -> bool:
+        """Whether its lines are known as they are sent."""
+        return bool(self.pieces) and self.body is None
+
 
 def open_leaf(content: bytes, part: Part, reason: Reason | None) -> Leaf:
     """Return *part* decoded; *reason* is why its links are not wrapped, if they are not."""
@@ -80,9 +89,10 @@ def open_leaf(content: bytes, part: Part, reason: Reason | None) -> Leaf:
         return Leaf(part=part, raw=b"", reason=reason)
     raw = content[part.body_start : part.body_end]
     body: bytes | None
+    lines: base64.Lines | None = None
     match part.encoding:
         case "base64":
-            body = base64.decode(raw)
+            body, lines = base64.read(raw) or (None, None)
         case "quoted-printable":
             body = decode_qp(raw)
         case encoding if encoding in IDENTITY:
@@ -100,8 +110,8 @@ def open_leaf(content: bytes, part: Part, reason: Reason | None) -> Leaf:
         reason = Reason.UNDECODABLE
     bare = part.encoding in IDENTITY
     may_fold = charset is not None and not (bare and charset.codec.startswith(NO_LINES))
-    long = may_fold and has_long_line(raw)
-    return Leaf(part=part, raw=raw, body=body, reason=reason, long=long, bare=bare and may_fold)
+    long = may_fold and lines is None and has_long_line(raw)
+    return Leaf(part=part, raw=raw, body=body, lines=lines, reason=reason, long=long, bare=bare and may_fold)
 
 
 def seven_bit(leaf: Leaf) -> Leaf:
@@ -118,21 +128,20 @@ def place_leaf(leaf: Leaf, *, pixel: bool) -> Leaf:
     if pixel:
         marks = with_pixel_at(marks, leaf.pixel_at)
     places: tuple[int, ...] = ()
-    lines: base64.Lines | None = None
+    lines = leaf.lines
     if not marks or leaf.body is None:
         return leaf
     if leaf.part.encoding == "quoted-printable":
         places = tuple(places_of(leaf.raw, leaf.body, marks))
     elif leaf.part.encoding == "base64":
-        lines = base64.lines_of(leaf.raw, len(leaf.body))
-        places = tuple(base64.place(lines, marks))
+        lines = lines or base64.lines_of(leaf.raw)
     return msgspec.structs.replace(leaf, marks=marks, places=places, lines=lines)
 
 
 def _with_pixel(leaf: Leaf) -> Leaf:
     # It goes near the end.
     pieces = list(leaf.pieces)
-    start = len(leaf.raw)
+    start = len(leaf.raw if leaf.body is None else leaf.body)
     for at in reversed(range(len(pieces))):
         start -= len(pieces[at].raw)
         if start <= leaf.pixel_at:
@@ -143,11 +152,28 @@ def _with_pixel(leaf: Leaf) -> Leaf:
 
 def render_leaf(leaf: Leaf, values: Values) -> tuple[Sequence[Edit], int]:
     """Return the splices of the content that carry this leaf's edits, and the number of wrapped links."""
+    placed: list[Edit] = []
+    if leaf.pieces:
+        edits, wrapped = edits_of(leaf.pieces, leaf.numbers, values)
+    else:
+        edits, placed, wrapped = _edits(leaf, values)
+    if not edits and not leaf.long:
+        return [], 0
+    encode = _ENCODERS.get(leaf.part.encoding, _identity)
+    splices = encode(leaf, edits, placed)
+    if leaf.codec:
+        # Letters whose codec has states may be right one by one and not together.
+        splice(leaf.body or b"", edits).decode(leaf.codec)
+    return splices, wrapped
+
+
+def _edits(leaf: Leaf, values: Values) -> tuple[list[Edit], list[Edit], int]:
+    """Return what *values* make of the marks: in the decoded body, and where that is known in the encoded one."""
     edits: list[Edit] = []
     placed: list[Edit] = []
     places = leaf.places
     wrapped = 0
-    pixel = None if values.source is None else b"%b%b%b" % (PIXEL_HEAD, values.source, PIXEL_TAIL)
+    pixel = pixel_of(values)
     new_links = values.urls if leaf.part.kind == "text/plain" else values.attributes
     for at, (start, end, link, constant) in enumerate(leaf.marks):
         new = constant if link == CONSTANT else pixel if link == PIXEL else new_links[link]
@@ -159,17 +185,10 @@ def render_leaf(leaf: Leaf, values: Values) -> tuple[Sequence[Edit], int]:
         edits.append((start, end, new))
         if places:
             placed.append((places[2 * at], places[2 * at + 1], new))
-    if not edits and not leaf.long:
-        return [], 0
-    encode = _ENCODERS.get(leaf.part.encoding, _identity)
-    splices = encode(leaf, edits, placed)
-    if leaf.codec:
-        # Letters whose codec has states may be right one by one and not together.
-        splice(leaf.body or b"", edits).decode(leaf.codec)
-    return splices, wrapped
+    return edits, placed, wrapped
 
 
-def _identity(leaf: Leaf, edits: list[Edit], _placed: list[Edit]) -> list[Splice]:
+def _identity(leaf: Leaf, edits: list[Edit], _placed: list[Edit]) -> list[Edit]:
     edited = splice(leaf.raw, edits)
     if leaf.long or has_long_line(edited):
         # RFC 5321 4.5.3.1.6: nobody has to take such a line, and a value cannot be broken.
@@ -180,41 +199,39 @@ def _identity(leaf: Leaf, edits: list[Edit], _placed: list[Edit]) -> list[Splice
     return _shifted(leaf, edits)
 
 
-def _base64(leaf: Leaf, edits: list[Edit], placed: list[Edit]) -> list[Splice]:
+def _base64(leaf: Leaf, edits: list[Edit], _placed: list[Edit]) -> list[Edit]:
     body = leaf.body or b""
     if leaf.long or leaf.lines is None:
         encoded = base64.encode(splice(body, edits)) + (b"\r\n" if leaf.raw.endswith(b"\r\n") else b"")
-        splices = [Splice(0, len(leaf.raw), encoded)]
+        splices = [(0, len(leaf.raw), encoded)]
     else:
-        splices = base64.carry(body, edits, placed, leaf.lines)
-        if base64.carried(body, edits, splices, leaf.lines):
-            return _shifted(leaf, splices)
-    _check(leaf, base64.reread(splice(leaf.raw, splices)), edits)
+        splices = base64.carry(body, edits, leaf.lines)
+    _check(leaf, base64.decode(splice(leaf.raw, splices)), edits)
     return _shifted(leaf, splices)
 
 
-def _quoted_printable(leaf: Leaf, edits: list[Edit], placed: list[Edit]) -> list[Splice]:
+def _quoted_printable(leaf: Leaf, edits: list[Edit], placed: list[Edit]) -> list[Edit]:
     base = leaf.part.body_start
-    splices = qp_splices(leaf.raw, placed, base)
+    splices: list[Edit] = [*qp_splices(leaf.raw, placed, base)]
     if leaf.long:
         touched = [edit[:2] for edit in splices]
         folds = _shifted(leaf, long_qp_lines(leaf.raw))
-        splices += [fold for fold in folds if not any(start <= fold.start < end for start, end in touched)]
+        splices += [fold for fold in folds if not any(start <= fold[0] < end for start, end in touched)]
         splices.sort()
     if leaf.body is None or not decodes_to(leaf.raw, leaf.body, edits, placed, splices, base):
         raise RewriteError
     return splices
 
 
-_ENCODERS: Final[dict[str, Callable[[Leaf, list[Edit], list[Edit]], list[Splice]]]] = {
+_ENCODERS: Final[dict[str, Callable[[Leaf, list[Edit], list[Edit]], list[Edit]]]] = {
     "base64": _base64,
     "quoted-printable": _quoted_printable,
 }
 
 
-def _shifted(leaf: Leaf, splices: Iterable[Edit]) -> list[Splice]:
+def _shifted(leaf: Leaf, splices: Iterable[Edit]) -> list[Edit]:
     base = leaf.part.body_start
-    return [Splice(base + start, base + end, new) for start, end, new in splices]
+    return [(base + start, base + end, new) for start, end, new in splices]
 
 
 def _check(leaf: Leaf, decoded: bytes | None, edits: list[Edit]) -> None:

@@ -51,3 +51,8 @@ class Values(NamedTuple):
     attributes: dict[int, bytes | None]
     #: All attribute values are of octets that stand for themselves, in quoted-printable too.
     plain: bool
+
+
+def pixel_of(values: Values) -> bytes | None:
+    """Return the pixel's tag; None: the part has it already."""
+    return None if values.source is None else b"%b%b%b" % (PIXEL_HEAD, values.source, PIXEL_TAIL)

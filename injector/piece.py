@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from injector.encodings import MAX_LINE, Edit, fold, qp_text, touched_lines
-from injector.marks import CONSTANT, PIXEL, PIXEL_HEAD, PIXEL_TAIL, Found, Mark, Values, with_pixel_at
+from injector.marks import CONSTANT, PIXEL, PIXEL_HEAD, PIXEL_TAIL, Found, Mark, Values, pixel_of, with_pixel_at
 from injector.quoted import places_of
 
 _LAYOUTS_KEPT: Final = 8
@@ -45,11 +45,14 @@ class Written(NamedTuple):
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Some whole lines of an encoded page, where text begins and text ends; the last may lack its line end."""
+    """Some whole lines of a page as it is sent, or of what base64 encodes, where text begins and text ends."""
 
     raw: bytes
-    #: It is quoted-printable; else it stands in no transfer encoding.
+    #: Its last line has its line end.
+    ended: bool
+    #: It is quoted-printable, or encoded by base64; else it stands in no transfer encoding.
     quoted: bool
+    decoded: bool
     found: tuple[Found, ...]
     #: Its destinations: a mark's link is a number in here, not yet in the mail.
     urls: tuple[str, ...]
@@ -66,9 +69,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 def fits(piece: Piece, raw: bytes, start: int) -> bool:
     """Tell whether *piece* stands at *start* of *raw*; one without a line end does only where *raw* ends with it."""
-    if not raw.startswith(piece.raw, start):
-        return False
-    return piece.raw.endswith(b"\r\n") or start + len(piece.raw) == len(raw)
+    return raw.startswith(piece.raw, start) and (piece.ended or start + len(piece.raw) == len(raw))
 
 
 def placed(raw: bytes, body: bytes, marks: Sequence[Mark], *, quoted: bool) -> tuple[Mark, ...]:
@@ -81,8 +82,10 @@ def placed(raw: bytes, body: bytes, marks: Sequence[Mark], *, quoted: bool) -> t
     )
 
 
-def written_lines(raw: bytes, marks: Sequence[Mark], *, quoted: bool) -> tuple[Written, ...]:
-    """Return the lines of *raw* that *marks* in it touch."""
+def written_lines(raw: bytes, marks: Sequence[Mark], *, quoted: bool, decoded: bool) -> tuple[Written, ...]:
+    """Return the lines of *raw* that *marks* in it touch: none of what base64 encodes is written by itself."""
+    if decoded:
+        return ()
     written: list[Written] = []
     at = 0
     for start, end, stays in touched_lines(raw, marks):
@@ -115,10 +118,25 @@ def with_pixel(piece: Piece, place: int) -> Piece:
     known = piece.with_pixel.get(place)
     if known is None:
         marks = with_pixel_at(piece.marks, place)
-        written = written_lines(piece.raw, marks, quoted=piece.quoted)
+        written = written_lines(piece.raw, marks, quoted=piece.quoted, decoded=piece.decoded)
         known = msgspec.structs.replace(piece, marks=marks, written=written, with_pixel={})
         piece.with_pixel[place] = known
     return known
+
+
+def edits_of(pieces: Sequence[Piece], numbers: Sequence[tuple[int, ...]], values: Values) -> tuple[list[Edit], int]:
+    """Return the edits of a page in *pieces* that bring *values* into it, and how many links are wrapped."""
+    edits: list[Edit] = []
+    wrapped = base = 0
+    attributes, pixel = values.attributes, pixel_of(values)
+    for piece, own in zip(pieces, numbers, strict=True):
+        for start, end, link, constant in piece.marks:
+            new = attributes[own[link]] if link >= 0 else pixel if link == PIXEL else constant
+            if new is not None:
+                edits.append((base + start, base + end, new))
+                wrapped += link >= 0
+        base += len(piece.raw)
+    return edits, wrapped
 
 
 def splices_of(

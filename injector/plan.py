@@ -162,13 +162,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return splices, wrapped
 
     def _carried(self, leaf: Leaf, values: Values, *, eight_bit: bool) -> tuple[Sequence[Edit], int]:
-        if leaf.numbers and (eight_bit or not leaf.bare or leaf.raw.isascii()):
+        if leaf.by_lines and (eight_bit or not leaf.bare or leaf.raw.isascii()):
             carried = splices_of(leaf.pieces, leaf.numbers, values, leaf.part.body_start)
             if carried is not None:
                 return carried
-        whole = self._whole(leaf) if leaf.pieces else leaf
+        whole = self._whole(leaf) if leaf.by_lines else leaf
         whole = whole if eight_bit else seven_bit(whole)
-        return render_leaf(whole, values) if whole.marks or whole.long else ([], 0)
+        return render_leaf(whole, values)
 
     def _whole(self, leaf: Leaf) -> Leaf:
         """Return a page that was recognised by its pieces as if it had not been."""
@@ -251,7 +251,7 @@ def _plan(mail: Mail, options: Options, *, keeps: bool, campaign: bool, recalls:
     tracking = opens or judgement.clicks or judgement.text_links
     reason = mail_reason(mail, keep_seals=keeps)
     leaves = [] if reason else _open_leaves(mail, options, judgement if tracking and recalls else None)
-    if any(leaf.body and INLINE_PGP in leaf.body for leaf in leaves):
+    if any(leaf.holds(INLINE_PGP) for leaf in leaves):
         reason, leaves = Reason.INLINE_PGP, []
     numbers: dict[str, int] = {}
     if tracking:
@@ -345,7 +345,7 @@ def _why_nothing(leaves: list[Leaf], *, tracking: bool) -> Reason:
 def _holds(leaf: Leaf, source: bytes) -> bool:
     """Tell whether *source*, in ASCII, stands in the leaf, in whatever charset that is."""
     wanted = source.decode("ascii").encode(leaf.codec) if leaf.codec else source
-    return leaf.body is not None and wanted in leaf.body
+    return leaf.holds(wanted)
 
 
 def _quoted(url: bytes) -> bytes:

@@ -7,13 +7,12 @@ side become one: in the end a page is a few long pieces around what is personal.
 A page for which that does not hold, wherever the reason lies, is gone through as a whole.
 """
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from injector import html
+from injector import base64, html
 from injector.charsets import charset_of
 from injector.find import Judgement
 from injector.leaf import Leaf
@@ -22,8 +21,6 @@ from injector.memory import Memory, Rules
 from injector.message import IDENTITY, Part
 from injector.piece import Piece
 
-# A line that begins with a tag, behind one that a soft line break does not carry on.
-_CUT: Final = re.compile(rb"\r\n(?<!=\r\n)(?=[ \t]*+</?[A-Za-z])")
 #: A piece that nothing is known of has at least so many octets, if it is not the last; and none has more than so many.
 LEAST: Final = 768
 MOST: Final = 16_384
@@ -34,6 +31,9 @@ _PAGE: Final = range(2_048, 524_288)
 # Pieces cost more to read than the same octets of a page: one octet in so many may be new, or the page is read as a
 # whole. A short piece counts as one of `LEAST`.
 _SHARE: Final = 4
+
+
+_ENCODINGS: Final = IDENTITY | {"quoted-printable", "base64"}
 
 
 class New(NamedTuple):
@@ -65,9 +65,12 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
     if rules.quoted and raw.endswith((b"=", b"=\r\n")):
         # Its last line ends nowhere.
         return None
+    body, lines = (base64.read(raw) or (None, None)) if rules.decoded else (None, None)
+    if rules.decoded and lines is None:
+        return None
     pieces: list[Piece] = []
     try:
-        cuts = _cut(raw, memory)
+        cuts = _cut(raw if body is None else body, memory)
         pieces = _pieces(cuts, memory)
         if pieces:
             _join(cuts, memory)
@@ -76,7 +79,7 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
     if not pieces:
         return None
     found: list[Found] = []
-    pixel_at, start = size, 0
+    pixel_at, start = size if body is None else len(body), 0
     for piece in pieces:
         if piece.body_end >= 0:
             pixel_at = start + piece.body_end
@@ -84,7 +87,16 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
         start += len(piece.raw)
     if len(found) > html.MAX_LINKS:
         return None
-    return Leaf(part=part, raw=raw, pieces=tuple(pieces), found=tuple(found), pixel_at=pixel_at, bare=not rules.quoted)
+    return Leaf(
+        part=part,
+        raw=raw,
+        body=body,
+        lines=lines,
+        pieces=tuple(pieces),
+        found=tuple(found),
+        pixel_at=pixel_at,
+        bare=part.encoding in IDENTITY,
+    )
 
 
 def _pieces(cuts: Sequence[Piece | New], memory: Memory) -> list[Piece]:
@@ -134,7 +146,7 @@ def _cut(raw: bytes, memory: Memory) -> list[Piece | New]:
             continue
         # Once too much is new, all that is left to do is to have seen it.
         searched = not gap and allowed >= 0
-        end, closed = _end(raw, start, memory, before) if searched else (_good_end(raw, start), False)
+        end, closed = _end(raw, start, memory, before) if searched else (_good_end(raw, start, memory), False)
         if not learning and not closed:
             return []
         octets = raw[start:end]
@@ -150,9 +162,9 @@ def _cut(raw: bytes, memory: Memory) -> list[Piece | New]:
     return _narrowed(cuts, memory) if allowed >= 0 else []
 
 
-def _good_end(raw: bytes, start: int) -> int:
+def _good_end(raw: bytes, start: int, memory: Memory) -> int:
     """Return the end of what is new at *start*, behind which nothing known is looked for."""
-    cut = _CUT.search(raw, start + LEAST)
+    cut = memory.cut.search(raw, start + LEAST)
     return cut.end() if cut else len(raw)
 
 
@@ -162,7 +174,7 @@ def _end(raw: bytes, start: int, memory: Memory, before: Piece | None) -> tuple[
     if end >= 0:
         return end, True
     end = 0
-    for cut in _CUT.finditer(raw, start):
+    for cut in memory.cut.finditer(raw, start):
         at = cut.end()
         if memory.may_begin(raw, at) and memory.recall(raw, at, before, gap=True) is not None:
             return at, True
@@ -186,7 +198,7 @@ def _narrowed(cuts: Sequence[Piece | New], memory: Memory) -> list[Piece | New]:
 
 def _without_known_lines(new: New, memory: Memory) -> list[New]:
     raw = new.raw
-    ends = [cut.end() for cut in _CUT.finditer(raw)]
+    ends = [cut.end() for cut in memory.cut.finditer(raw)]
     if not ends:
         return [new]
     lines = [raw[start:end] for start, end in pairwise((0, *ends, len(raw)))]
@@ -224,11 +236,10 @@ def _join(cuts: Sequence[Piece | New], memory: Memory) -> None:
 
 
 def _rules_for(part: Part, judgement: Judgement) -> Rules | None:
-    # In base64 no line is where it was once a name is longer. What a link shows may stand in the piece behind it.
-    quoted = part.encoding == "quoted-printable"
-    if part.kind != "text/html" or not (quoted or part.encoding in IDENTITY) or judgement.leave_visible:
+    # What a link shows may stand in the piece behind it.
+    if part.kind != "text/html" or part.encoding not in _ENCODINGS or judgement.leave_visible:
         return None
     charset = charset_of(part.parameters.get("charset"))
     if charset is None or charset.wide:
         return None
-    return Rules(quoted, charset, judgement)
+    return Rules(part.encoding == "quoted-printable", part.encoding == "base64", charset, judgement)
