@@ -16,8 +16,9 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -213,15 +214,18 @@ def logging_put_back() -> Iterator[None]:
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """Return a function that names a TCP port of 127.0.0.1 which nobody else takes: `free_port()`."""
-    ports = iter(_free_ports())
-    return lambda: next(ports)
+    return next_port
+
+
+def next_port() -> int:
+    """Return a TCP port of 127.0.0.1 which nobody else takes, nor who asks next in this process."""
+    return next(_ports)
 
 
 def _free_ports() -> Iterator[int]:
     first = _FIRST_PORT + (_WORKER % _PORT_SLICES) * _PORTS_PER_WORKER
-    start = random.SystemRandom().randrange(_PORTS_PER_WORKER)
-    for step in range(_PORTS_PER_WORKER):
-        port = first + (start + step) % _PORTS_PER_WORKER
+    for step in count(random.SystemRandom().randrange(_PORTS_PER_WORKER)):
+        port = first + step % _PORTS_PER_WORKER
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -229,6 +233,10 @@ def _free_ports() -> Iterator[int]:
             except OSError:
                 continue
         yield port
+
+
+# One for the whole process: two that begin anywhere may name a port twice before anybody listens there.
+_ports: Final = _free_ports()
 
 
 @pytest.fixture

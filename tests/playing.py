@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -15,7 +15,6 @@ import msgspec
 from bs4 import BeautifulSoup
 from yarl import URL
 
-from tests import conftest
 from tests.running import Outrider
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -41,12 +40,6 @@ class Tracked(msgspec.Struct, frozen=True, kw_only=True):
     pixel: str
     links: tuple[str, ...]
     unsubscribe: str
-
-
-def ports() -> Callable[[], int]:
-    """Return what the `free_port` fixture returns, for a fixture of a wider scope."""
-    found: Iterator[int] = iter(conftest._free_ports())
-    return lambda: next(found)
 
 
 def mail(

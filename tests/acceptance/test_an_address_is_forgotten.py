@@ -17,7 +17,8 @@ import pytest_asyncio
 from ledger.stream import STREAM, connect
 from sidecar.embedded import running as running_servers
 from tests.commands import Ended, command
-from tests.playing import accepted, asked, mail, ports, tracked, unsubscribe, until, visit
+from tests.conftest import next_port
+from tests.playing import accepted, asked, mail, tracked, unsubscribe, until, visit
 from tests.running import Outrider, outrider, short_directory
 from tests.spellings import found, spellings
 
@@ -52,7 +53,7 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
 async def day() -> AsyncIterator[Day]:
     """Let it all happen, once."""
     with short_directory() as data_dir:
-        async with outrider(data_dir, ports(), relay__send_window="") as target:
+        async with outrider(data_dir, next_port, relay__send_window="") as target:
             yield await _day(target)
 
 

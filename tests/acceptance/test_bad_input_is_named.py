@@ -12,9 +12,9 @@ from injector.tokens import Keyring, Purpose
 from ledger.ids import key_bytes
 from sidecar.embedded import running as running_servers
 from tests.commands import Ended, command
-from tests.conftest import Eventually
+from tests.conftest import Eventually, next_port
 from tests.mailer import Mailer
-from tests.playing import accepted, asked, mail, ports, submit, tracked, unsubscribe, visit
+from tests.playing import accepted, asked, mail, submit, tracked, unsubscribe, visit
 from tests.running import Outrider, outrider, short_directory
 
 pytestmark = [
@@ -31,7 +31,7 @@ async def target() -> AsyncIterator[Outrider]:
     """Run an Outrider for every test of this file; it takes mail from 127.0.0.1 alone."""
     with short_directory() as data_dir:
         async with outrider(
-            data_dir, ports(), relay__max_bytes=str(MAX_BYTES), relay__max_recipients="3", relay__allow="127.0.0.1/32"
+            data_dir, next_port, relay__max_bytes=str(MAX_BYTES), relay__max_recipients="3", relay__allow="127.0.0.1/32"
         ) as running:
             yield running
 
@@ -58,8 +58,7 @@ async def test_a_port_that_is_taken_is_named(target: Outrider) -> None:
 
 
 def _listens() -> dict[str, str]:
-    found = ports()
-    return {name: f"127.0.0.1:{found()}" for name in ("relay.listen", "tracker.listen", "console.listen")}
+    return {name: f"127.0.0.1:{next_port()}" for name in ("relay.listen", "tracker.listen", "console.listen")}
 
 
 async def _servers(target: Outrider) -> dict[str, str]:

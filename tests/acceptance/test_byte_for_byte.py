@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from injector.tokens import Keyring
 from tests import dkim
+from tests.conftest import next_port
 from tests.kept_mail import EXPECTED, kept, names
 from tests.leaves import leaves, split
-from tests.playing import accepted, asked, mail, ports
+from tests.playing import accepted, asked, mail
 from tests.running import Outrider, outrider, short_directory
 from tests.splices import undo
 
@@ -46,7 +47,7 @@ async def scene() -> AsyncIterator[Scene]:
     """Run an Outrider for every test of this file."""
     with short_directory() as data_dir:
         settings = {"inject__dkim": "keep", "tracker__public_url": PUBLIC_URL}
-        async with outrider(data_dir, ports(), **settings) as target:
+        async with outrider(data_dir, next_port, **settings) as target:
             keyring = Keyring([(data_dir / "signing.key").read_bytes().strip()])
             yield Scene(target=target, keyring=keyring)
 

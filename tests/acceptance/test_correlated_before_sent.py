@@ -22,8 +22,8 @@ from injector.tokens import Keyring, Purpose
 from ledger import ids
 from ledger.ids import MessageKey, key_bytes
 from sidecar.embedded import running as running_servers
-from tests.conftest import Eventually
-from tests.playing import accepted, asked, mail, ports, submit, tracked, visit
+from tests.conftest import Eventually, next_port
+from tests.playing import accepted, asked, mail, submit, tracked, visit
 from tests.running import ENVIRONMENT, Outrider, outrider, short_directory
 from tests.sink import Sink
 
@@ -125,7 +125,7 @@ async def scene() -> AsyncIterator[Scene]:
             Sink().listening() as sink,
             outrider(
                 data_dir,
-                ports(),
+                next_port,
                 relay__upstream=f"smtp://127.0.0.1:{sink.port}?starttls=off",
                 relay__ledger_wait=str(LEDGER_WAIT),
                 relay__retry_first="0.2",

@@ -20,9 +20,8 @@ import trustme
 
 from relay.passwords import hash_password, with_user
 from tests.clients import CLIENTS, Door, Letter, installed, program, stuffed
-from tests.conftest import Eventually
+from tests.conftest import Eventually, next_port
 from tests.mailer import Mailer
-from tests.playing import ports
 from tests.running import Outrider, outrider, short_directory
 from tests.sink import Sink
 
@@ -89,11 +88,11 @@ async def scene() -> AsyncIterator[Scene]:
             pem.write_to_path(data_dir / "cert.pem", append=True)
         authority.cert_pem.write_to_path(data_dir / "authority.pem")
         users.write_text(with_user("", USER, hash_password(PASSWORD, salt=b"0123456789abcdef")), encoding="utf-8")
-        free_port, sink = ports(), Sink()
-        sink.port = free_port()
+        sink = Sink()
+        sink.port = next_port()
         async with outrider(
             data_dir,
-            free_port,
+            next_port,
             relay__upstream=f"smtp://relay:secret@127.0.0.1:{sink.port}?starttls=off",
             relay__users=str(users),
             relay__tls_cert=str(data_dir / "cert.pem"),
@@ -323,13 +322,12 @@ def dumped(folder: Path) -> Counter[str]:
 async def test_fifty_sessions_of_postfix_at_once_lose_nothing(messages: int) -> None:
     """From smtp-source through a real Outrider into smtp-sink: all answered 250, all sent, one file for each."""
     installed("smtp-source")
-    free_port = ports()
-    port = free_port()
+    port = next_port()
     with short_directory() as data_dir, short_directory() as folder:
         async with (
             smtp_sink(port, folder),
             outrider(
-                data_dir, free_port, relay__upstream=f"smtp://127.0.0.1:{port}?starttls=off", relay__workers="2"
+                data_dir, next_port, relay__upstream=f"smtp://127.0.0.1:{port}?starttls=off", relay__workers="2"
             ) as target,
         ):
             # -d: many messages on one connection; -N: a recipient of its own for each message.

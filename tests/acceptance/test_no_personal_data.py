@@ -21,8 +21,9 @@ import pytest_asyncio
 from ledger.stream import STREAM, connect
 from sidecar.embedded import running as running_servers
 from sidecar.standin_ams import StandinAms
+from tests.conftest import next_port
 from tests.mailer import Mailer
-from tests.playing import accepted, asked, mail, ports, ready, submit, tracked, unsubscribe, until, visit
+from tests.playing import accepted, asked, mail, ready, submit, tracked, unsubscribe, until, visit
 from tests.running import Outrider, outrider, short_directory
 from tests.sink import Sink
 from tests.spellings import found, spellings
@@ -78,7 +79,7 @@ async def traces() -> AsyncIterator[Traces]:
             StandinAms(api_key=API_KEY) as ams,
             outrider(
                 data_dir,
-                ports(),
+                next_port,
                 relay__upstream=f"smtp://mailer:{PASSWORD}@127.0.0.1:{sink.port}?starttls=off",
                 relay__ledger_wait="1",
                 relay__retry_first="0.2",

@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 
 from sidecar.standin_ams import StandinAms
-from tests.playing import BROWSER, Answered, accepted, asked, mail, ports, tracked, until, visit
+from tests.conftest import next_port
+from tests.playing import BROWSER, Answered, accepted, asked, mail, tracked, until, visit
 from tests.running import Outrider, outrider, short_directory
 
 pytestmark = [
@@ -97,7 +98,7 @@ async def played(request: pytest.FixtureRequest) -> AsyncIterator[Played]:
             StandinAms(api_key="k") as ams,
             outrider(
                 data_dir,
-                ports(),
+                next_port,
                 ams__url=ams.url,
                 ams__api_key="k",
                 ams__interval="0.2",

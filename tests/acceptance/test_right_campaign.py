@@ -15,7 +15,8 @@ import pytest
 import pytest_asyncio
 
 from ledger.ids import key_text
-from tests.playing import PATIENCE, accepted, asked, mail, ports, until
+from tests.conftest import next_port
+from tests.playing import PATIENCE, accepted, asked, mail, until
 from tests.running import Outrider, outrider, short_directory
 from tests.sink import Sink
 
@@ -86,7 +87,7 @@ async def scene() -> AsyncIterator[Scene]:
             Sink().listening() as azure,
             outrider(
                 data_dir,
-                ports(),
+                next_port,
                 relay__upstream=f"smtp://127.0.0.1:{azure.port}?starttls=off&profile=azure",
                 relay__verdict_wait="60",
                 webhooks__azure_secret=SECRET,

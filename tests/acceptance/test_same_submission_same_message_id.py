@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 
 from ledger.ids import key_bytes
-from tests.conftest import Eventually
+from tests.conftest import Eventually, next_port
 from tests.mailer import Mailer
-from tests.playing import accepted, mail, ports, sessions, submit
+from tests.playing import accepted, mail, sessions, submit
 from tests.running import Outrider, is_running, outrider, short_directory
 from tests.sink import Sink
 
@@ -80,7 +80,7 @@ async def scene() -> AsyncIterator[Scene]:
             Sink().listening() as sink,
             outrider(
                 data_dir,
-                ports(),
+                next_port,
                 relay__workers="2",
                 relay__upstream=f"smtp://127.0.0.1:{sink.port}?starttls=off",
                 relay__repeat_window=",".join(map(str, WINDOW)),

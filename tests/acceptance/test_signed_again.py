@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from injector.tokens import Keyring
 from sidecar.dkim_keys import record
 from tests import dkim, dkimpy, kept_mail
-from tests.playing import accepted, asked, mail, ports, tracked, until
+from tests.conftest import next_port
+from tests.playing import accepted, asked, mail, tracked, until
 from tests.running import Outrider, outrider, short_directory
 from tests.signing import DOMAIN, both, kept
 from tests.sink import Sink
@@ -87,7 +88,7 @@ async def scene() -> AsyncIterator[Scene]:
             sink.listening(),
             outrider(
                 data_dir,
-                ports(),
+                next_port,
                 inject__dkim="resign",
                 inject__dkim_keys=",".join(kept(key, keys) for key in both()),
                 relay__upstream=f"smtp://127.0.0.1:{sink.port}?starttls=off",

@@ -15,8 +15,8 @@ import pytest
 import pytest_asyncio
 
 from sidecar.standin_ams import StandinAms
-from tests.conftest import Eventually
-from tests.playing import Tracked, accepted, asked, mail, ports, ready, submit, tracked, unsubscribe, visit
+from tests.conftest import Eventually, next_port
+from tests.playing import Tracked, accepted, asked, mail, ready, submit, tracked, unsubscribe, visit
 from tests.running import Outrider, outrider, short_directory
 from tests.sink import Sink
 
@@ -95,13 +95,13 @@ class Scene:
 async def scene() -> AsyncIterator[Scene]:
     """Run everything once for this file."""
     with short_directory() as data_dir:
-        free_port, sink = ports(), Sink()
-        sink.port = free_port()
+        sink = Sink()
+        sink.port = next_port()
         async with (
             StandinAms(api_key="k") as ams,
             outrider(
                 data_dir,
-                free_port,
+                next_port,
                 relay__upstream=f"smtp://127.0.0.1:{sink.port}?starttls=off",
                 relay__ledger_wait="2",
                 relay__retry_first="0.2",

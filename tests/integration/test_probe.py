@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from tests.commands import command
-from tests.conftest import Eventually
-from tests.playing import PATIENCE, ports
+from tests.conftest import Eventually, next_port
+from tests.playing import PATIENCE
 from tests.running import Outrider, outrider, short_directory
 from tests.sink import Sink
 
@@ -38,7 +38,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 async def scene() -> AsyncIterator[Scene]:
     """Run both."""
     with short_directory() as data_dir:
-        async with Sink().listening() as sink, outrider(data_dir, ports(), webhooks__azure_secret=SECRET) as target:
+        async with Sink().listening() as sink, outrider(data_dir, next_port, webhooks__azure_secret=SECRET) as target:
             yield Scene(target=target, sink=sink)
 
 
