@@ -4,6 +4,7 @@ Nothing here builds a tree that could be serialised: offsets into the content ar
 no boundary, preamble or folded line can ever come out different. Time is linear in the content.
 """
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -16,6 +17,10 @@ from injector.skip import Reason
 
 MAX_PARTS: Final = 500
 MAX_DEPTH: Final = 50
+
+# After so many lines that begin like a delimiter and are none, a pattern is worth its making, unless it gets too long.
+_MISSES: Final = 1_024
+_PATTERN: Final = 4_096
 
 #: The encodings that encode nothing.
 IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
@@ -155,6 +160,7 @@ class _Walk:
         content = self.content
         reason = self._begin(header, 0)
         pos = header.body_start - 2
+        misses = 0
         while self.open and not reason:
             at = content.find(self.mark, max(pos, 0))
             if at < 0:
@@ -165,6 +171,9 @@ class _Walk:
             pos = line_end
             hit = self.delimiters.get(content[at + 4 : line_end].rstrip(b" \t"))
             if hit is None:
+                misses += 1
+                if misses % _MISSES == 0:
+                    pos = self._next_delimiter(pos)
                 continue
             level, closes = hit
             self._end_leaf(at)
@@ -175,6 +184,14 @@ class _Walk:
                 pos = base + header.body_start - 2
         self._end_leaf(len(content))
         return reason
+
+    def _next_delimiter(self, pos: int) -> int:
+        """Return where the next delimiter begins, or how far none does: faster than to look at each line like one."""
+        boundaries = b"|".join([re.escape(multipart.boundary) for multipart in self.open])
+        if len(boundaries) > _PATTERN:
+            return pos
+        found = re.compile(rb"\r\n--(?:%b)(?:--)?[ \t]*+(?:\r\n|\Z)" % boundaries).search(self.content, pos)
+        return found.start() if found else len(self.content)
 
     def _stops(self, line: bytes) -> bool:
         return line[2:].rstrip(b" \t") in self.delimiters

@@ -1,14 +1,34 @@
 """Parts are found in the raw bytes where mail programs find them, and hostile structures stay cheap."""
 
 import time
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from injector import Reason, parse
 from injector.message import MAX_DEPTH, MAX_PARTS, Mail
 from tests.unit.injector.mails import leaves, multipart, part, top
 
 SIZE = 400_000
+#: Lines that are delimiters of `a`, `ab` and `.*`, or begin like one.
+LINES = (
+    b"--a",
+    b"--ab",
+    b"--.*",
+    b"--abc",
+    b"--a b",
+    b"--a-",
+    b"--a--",
+    b"--ab-- \t",
+    b"--a \t",
+    b"--ab\r",
+    b"--",
+    b"-- ",
+    b"x",
+)
+OPENINGS = tuple(b"\r\nContent-Type: multipart/mixed; boundary=%b\r\n" % name for name in (b"a", b"ab", b'".*"'))
 HOSTILE = {
     "delimiters": top(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"\r\n--" * (SIZE // 4)),
     "almost delimiters": top(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"\r\n--bb" * (SIZE // 6)),
@@ -113,6 +133,16 @@ class TestParts:
             b"--b--\r\nepilogue\r\n--b\r\n\r\nnot a part"
         )
         assert bodies(parse(content)) == [b"one"]
+
+    @given(lines=st.lists(st.sampled_from((*LINES, *OPENINGS)), max_size=40), ended=st.booleans())
+    def test_m10_however_many_lines_begin_like_a_delimiter_the_parts_are_the_same(
+        self, lines: list[bytes], *, ended: bool
+    ) -> None:
+        """Invariant: where the next delimiter is looked for by a pattern, it is the one that looking at each finds."""
+        content = top(OPENINGS[0].lstrip() + b"\r\n" + b"\r\n".join(lines) + b"\r\n" * ended)
+        one_by_one = parse(content)
+        with patch("injector.message._MISSES", 1):
+            assert parse(content) == one_by_one
 
     @pytest.mark.parametrize("ending", [b"", b"\r\n", b"\r\n--b", b"\r\n--b--", b"\r\n--b--\r\n"])
     def test_m10_a_missing_end_costs_nothing(self, ending: bytes) -> None:
