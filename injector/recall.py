@@ -31,8 +31,6 @@ _PAGE: Final = range(2_048, 524_288)
 # Pieces cost more to read than the same octets of a page: one octet in so many may be new, or the page is read as a
 # whole. A short piece counts as one of `LEAST`.
 _SHARE: Final = 4
-
-
 _ENCODINGS: Final = IDENTITY | {"quoted-printable", "base64"}
 
 
@@ -65,12 +63,16 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
     if rules.quoted and raw.endswith((b"=", b"=\r\n")):
         # Its last line ends nowhere.
         return None
-    body, lines = (base64.read(raw) or (None, None)) if rules.decoded else (None, None)
-    if rules.decoded and lines is None:
-        return None
+    body = lines = None
+    if rules.decoded:
+        body, lines = base64.read(raw) or (None, None)
+        if lines is None:
+            # Each of its lines has to be looked at in any case.
+            return None
+    page = raw if body is None else body
     pieces: list[Piece] = []
     try:
-        cuts = _cut(raw if body is None else body, memory)
+        cuts = _cut(page, memory)
         pieces = _pieces(cuts, memory)
         if pieces:
             _join(cuts, memory)
@@ -79,7 +81,7 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
     if not pieces:
         return None
     found: list[Found] = []
-    pixel_at, start = size if body is None else len(body), 0
+    pixel_at, start = len(page), 0
     for piece in pieces:
         if piece.body_end >= 0:
             pixel_at = start + piece.body_end
