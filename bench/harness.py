@@ -1,7 +1,8 @@
 """Time cases against each other: A B A B rounds in one process, so that a busy machine is busy for all of them.
 
-Absolute figures drift with the machine, so a bar is a ratio, taken inside each round; a bar in microseconds is held
-against the pace of the machine, which a yardstick gives.
+Absolute figures drift with the machine, and within seconds, so a bar is a ratio to a baseline that is timed right
+before and right behind, in each round; a bar in microseconds is held against the pace of the machine, which a yardstick
+gives.
 """
 
 import gc
@@ -65,7 +66,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     rounds: int
     baseline: str | None
-    #: CPU time divided by the baseline's, the median of the rounds' ratios.
+    #: CPU time divided by what the baseline took beside it, the median of the rounds' ratios.
     ratio: float | None
     bar: str | None
     #: Whether the bar was met; None where there is none.
@@ -90,9 +91,7 @@ def measure(cases: Sequence[Case], *, rounds: int) -> Measured:
         for number in range(rounds):
             for case in cases:
                 if number < case.most_rounds:
-                    samples[case.name].add_round()
-                    # Nobody's garbage is in the next one's way.
-                    gc.collect()
+                    samples[case.name].add_round(samples.get(case.baseline or ""))
     paces = [samples[case.name].cpu_us / case.yardstick_us for case in cases if case.yardstick_us is not None]
     # Nobody is asked for more because a machine is fast.
     pace = max([1.0, *paces])
@@ -110,29 +109,38 @@ class _Samples:
         once = max(perf_counter_ns() - started, 1)
         self._calls = max(1, min(_MOST_CALLS, _ROUND_NS // once))
         self.walls: list[int] = []
-        #: Nanoseconds of CPU time of one call, by round.
+        #: Nanoseconds of CPU time of one call, by round; and that as a share of the baseline's.
         self.cpus: list[float] = []
+        self.ratios: list[float] = []
 
     @property
     def cpu_us(self) -> float:
         return statistics.median(self.cpus) / 1_000
 
-    def add_round(self) -> None:
-        run, walls = self._run, self.walls
+    def add_round(self, baseline: "_Samples | None") -> None:
+        before = baseline.timed([]) if baseline else 0.0
+        own = self.timed(self.walls)
+        self.cpus.append(own)
+        if baseline:
+            self.ratios.append(2 * own / max(before + baseline.timed([]), 1))
+
+    def timed(self, walls: list[int]) -> float:
+        """Return the nanoseconds of CPU time of one call in a round, and add the wall time of each to *walls*."""
+        run = self._run
         cpu = process_time_ns()
         for _ in range(self._calls):
             started = perf_counter_ns()
             run()
             walls.append(perf_counter_ns() - started)
-        self.cpus.append((process_time_ns() - cpu) / self._calls)
+        taken = (process_time_ns() - cpu) / self._calls
+        # Nobody's garbage is in the next one's way.
+        gc.collect()
+        return taken
 
 
 def _row(case: Case, samples: dict[str, _Samples], *, pace: float, peak_kib: float, flaw: str | None) -> Row:
     own = samples[case.name]
-    ratio: float | None = None
-    if case.baseline is not None:
-        pairs = zip(own.cpus, samples[case.baseline].cpus, strict=False)
-        ratio = statistics.median(mine / max(theirs, 1) for mine, theirs in pairs)
+    ratio = statistics.median(own.ratios) if own.ratios else None
     walls = sorted(own.walls)
     return Row(
         name=case.name,

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 
 import injector
-from injector.encodings import BY_PLACE, Splice, splice, undo
+from injector.encodings import BY_PLACE, Edit, splice, undo
 from injector.tokens import Claim, Keyring, Purpose, TokenError
 
 Run = Callable[[], object]
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
     before: bytes
     after: bytes
-    edits: list[Splice]
+    edits: list[Edit]
 
 
 def undone(result: object) -> str | None:

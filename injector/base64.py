@@ -19,7 +19,9 @@ from injector.encodings import MAX_LINE, Edit
 LINE: Final = 76
 
 _WHITE: Final = b" \t\r\n"
+# So many lines are cut out of a text at once.
 _CUT_AT_ONCE: Final = 128
+_CUTTERS_KEPT: Final = 256
 
 
 def encode(body: bytes) -> bytes:
@@ -74,13 +76,17 @@ def _joined(raw: bytes, lines: Lines) -> bytearray:
 
 
 def _regular_lines(raw: bytes) -> Lines | None:
-    """Return the lines of *raw* if all are as long as the first, and none is longer or longer than may be sent."""
+    """Return the lines of *raw* if all but the last are as long as the first, and that may be sent.
+
+    Only the places of their ends are looked at: whether characters alone stand in them is for the decoder to say.
+    """
     end = len(raw.rstrip(b"\r\n"))
+    tail = raw[end:]
     width = raw.find(b"\r\n", 0, end)
     width = end if width < 0 else width
     step = width + 2
     breaks = (end - 1) // step
-    if not 0 < width <= MAX_LINE or end - breaks * step > width:
+    if not 0 < width <= MAX_LINE or end - breaks * step > width or tail != b"\r\n" * (len(tail) // 2):
         return None
     if raw[width:end:step] != b"\r" * breaks or raw[width + 1 : end : step] != b"\n" * breaks:
         return None
@@ -179,7 +185,7 @@ def _wrapped(text: bytes, width: int) -> bytes:
     return b"\r\n".join(lines)
 
 
-@lru_cache(maxsize=_CUT_AT_ONCE)
+@lru_cache(maxsize=_CUTTERS_KEPT)
 def _cutter(width: int, count: int) -> Callable[[bytes, int], tuple[bytes, ...]]:
     """Return what cuts *count* lines of *width* octets out of a text: twice as fast as slices."""
     return Struct(f"{width}s" * count).unpack_from

@@ -72,10 +72,6 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
         pairs = zip(self.pieces, self.numbers, strict=False)
         return [numbers[link] for piece, numbers in pairs for link in piece.links]
 
-    def holds(self, octets: bytes) -> bool:
-        """Tell whether its body has *octets* that concern the mail as a whole: what is recognised has none such."""
-        return not self.pieces and self.body is not None and octets in self.body
-
     @property
     def by_lines(self) -> bool:
         """Whether its lines are known as they are sent."""

@@ -11,7 +11,7 @@ from injector.marks import PIXEL, with_pixel_at
 from injector.piece import Piece, fits, placed, written_lines
 from injector.policy import INLINE_PGP
 
-# A line that begins with a tag, behind one that a soft line break does not carry on.
+# A line that begins with a tag, behind one that no soft line break of quoted-printable carries on.
 _CUT: Final = rb"%b(?<!=\r\n)(?=[ \t]*+</?[A-Za-z])"
 # Pieces are found by so many of their first octets, in which so many of them may be alike.
 _HEAD: Final = 640
@@ -35,10 +35,15 @@ class Rules(NamedTuple):
     """What the reading of a piece depends on beside its octets."""
 
     quoted: bool
-    #: What base64 encodes: a line of it may end in a line feed alone and be of any length, for none is sent as it is.
-    decoded: bool
+    #: The pieces are of what base64 encodes.
+    base64: bool
     charset: Charset
     judgement: Judgement
+
+    @property
+    def line_end(self) -> bytes:
+        """How a line ends: within base64 mailers do as they like, for no line of it is sent as it is."""
+        return b"\n" if self.base64 else b"\r\n"
 
 
 class Memory:
@@ -50,9 +55,8 @@ class Memory:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._line_end = b"\n" if rules.decoded else b"\r\n"
         #: Where a piece may end.
-        self.cut: Final = re.compile(_CUT % self._line_end)
+        self.cut: Final = re.compile(_CUT % rules.line_end)
         self._young: dict[bytes, list[Piece]] = {}
         self._old: dict[bytes, list[Piece]] = {}
         self._octets = 0
@@ -112,7 +116,7 @@ class Memory:
         at = raw.find(head, start + 1, start + within + len(head))
         if at < 0 or not fits(piece, raw, at):
             return -1
-        return at if raw.endswith(self._line_end, start, at) and not raw.endswith(b"=\r\n", start, at) else -1
+        return at if raw.endswith(self._rules.line_end, start, at) and not raw.endswith(b"=\r\n", start, at) else -1
 
     def see(self, octets: bytes) -> bool:
         """Tell whether such octets came in a page before."""
@@ -144,7 +148,7 @@ class Memory:
 
 def _read(raw: bytes, rules: Rules) -> Piece | None:
     body = decode_qp(raw) if rules.quoted else raw
-    if body is None or not body.strip() or (not rules.decoded and has_long_line(raw)):
+    if body is None or not body.strip() or (not rules.base64 and has_long_line(raw)):
         return None
     if INLINE_PGP in body or _OWN_PIXEL in body:
         return None
@@ -168,13 +172,13 @@ def _read(raw: bytes, rules: Rules) -> Piece | None:
     return Piece(
         raw=raw,
         quoted=quoted,
-        decoded=rules.decoded,
+        base64=rules.base64,
         found=found,
         urls=tuple(numbers),
         marks=marks,
         links=tuple([mark.link for mark in marks if mark.link >= 0]),
-        ended=raw.endswith(b"\n" if rules.decoded else b"\r\n"),
-        written=written_lines(raw, marks, quoted=quoted, decoded=rules.decoded),
+        ended=raw.endswith(rules.line_end),
+        written=written_lines(raw, marks, quoted=quoted, base64=rules.base64),
         body_end=-1 if body_end is None else body_end,
         with_pixel={},
     )

@@ -50,9 +50,9 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     raw: bytes
     #: Its last line has its line end.
     ended: bool
-    #: It is quoted-printable, or encoded by base64; else it stands in no transfer encoding.
+    #: It is quoted-printable, or what base64 encodes; else it stands in no transfer encoding.
     quoted: bool
-    decoded: bool
+    base64: bool
     found: tuple[Found, ...]
     #: Its destinations: a mark's link is a number in here, not yet in the mail.
     urls: tuple[str, ...]
@@ -82,9 +82,9 @@ def placed(raw: bytes, body: bytes, marks: Sequence[Mark], *, quoted: bool) -> t
     )
 
 
-def written_lines(raw: bytes, marks: Sequence[Mark], *, quoted: bool, decoded: bool) -> tuple[Written, ...]:
+def written_lines(raw: bytes, marks: Sequence[Mark], *, quoted: bool, base64: bool) -> tuple[Written, ...]:
     """Return the lines of *raw* that *marks* in it touch: none of what base64 encodes is written by itself."""
-    if decoded:
+    if base64:
         return ()
     written: list[Written] = []
     at = 0
@@ -118,7 +118,7 @@ def with_pixel(piece: Piece, place: int) -> Piece:
     known = piece.with_pixel.get(place)
     if known is None:
         marks = with_pixel_at(piece.marks, place)
-        written = written_lines(piece.raw, marks, quoted=piece.quoted, decoded=piece.decoded)
+        written = written_lines(piece.raw, marks, quoted=piece.quoted, base64=piece.base64)
         known = msgspec.structs.replace(piece, marks=marks, written=written, with_pixel={})
         piece.with_pixel[place] = known
     return known

@@ -251,7 +251,8 @@ def _plan(mail: Mail, options: Options, *, keeps: bool, campaign: bool, recalls:
     tracking = opens or judgement.clicks or judgement.text_links
     reason = mail_reason(mail, keep_seals=keeps)
     leaves = [] if reason else _open_leaves(mail, options, judgement if tracking and recalls else None)
-    if any(leaf.holds(INLINE_PGP) for leaf in leaves):
+    # What is recognised holds none.
+    if any(leaf.body and not leaf.pieces and INLINE_PGP in leaf.body for leaf in leaves):
         reason, leaves = Reason.INLINE_PGP, []
     numbers: dict[str, int] = {}
     if tracking:
@@ -345,7 +346,7 @@ def _why_nothing(leaves: list[Leaf], *, tracking: bool) -> Reason:
 def _holds(leaf: Leaf, source: bytes) -> bool:
     """Tell whether *source*, in ASCII, stands in the leaf, in whatever charset that is."""
     wanted = source.decode("ascii").encode(leaf.codec) if leaf.codec else source
-    return leaf.holds(wanted)
+    return leaf.body is not None and wanted in leaf.body
 
 
 def _quoted(url: bytes) -> bytes:

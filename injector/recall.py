@@ -26,7 +26,7 @@ LEAST: Final = 768
 MOST: Final = 16_384
 # Within so many octets behind what is new, something known is looked for: that is more than `LEAST`.
 _NEAR: Final = 2_048
-# Smaller pages are gone through as fast; of a larger one too much would be kept.
+# Smaller pages, as they are sent, are gone through as fast; of a larger one too much would be kept.
 _PAGE: Final = range(2_048, 524_288)
 # Pieces cost more to read than the same octets of a page: one octet in so many may be new, or the page is read as a
 # whole. A short piece counts as one of `LEAST`.
@@ -44,7 +44,8 @@ class New(NamedTuple):
     closed: bool = False
 
 
-_memory: Final = lru_cache(maxsize=4)(Memory)
+# Each holds up to 1 MB. A message's own word on tracking makes other rules, as its charset and encoding do.
+_memory: Final = lru_cache(maxsize=8)(Memory)
 
 
 def forget() -> None:
@@ -64,7 +65,7 @@ def recall(part: Part, content: bytes, judgement: Judgement) -> Leaf | None:
         # Its last line ends nowhere.
         return None
     body = lines = None
-    if rules.decoded:
+    if rules.base64:
         body, lines = base64.read(raw) or (None, None)
         if lines is None:
             # Each of its lines has to be looked at in any case.
@@ -238,8 +239,10 @@ def _join(cuts: Sequence[Piece | New], memory: Memory) -> None:
 
 
 def _rules_for(part: Part, judgement: Judgement) -> Rules | None:
-    # What a link shows may stand in the piece behind it.
-    if part.kind != "text/html" or part.encoding not in _ENCODINGS or judgement.leave_visible:
+    if part.kind != "text/html" or part.encoding not in _ENCODINGS:
+        return None
+    if judgement.leave_visible:
+        # What a link shows may stand in the piece behind it.
         return None
     charset = charset_of(part.parameters.get("charset"))
     if charset is None or charset.wide:

@@ -135,6 +135,18 @@ class TestHarness:
         changes = [name for at, name in enumerate(turns) if at == 0 or turns[at - 1] != name]
         assert changes[-8:] == ["a", "b"] * 4
 
+    def test_the_baseline_is_timed_right_before_and_right_behind(self) -> None:
+        """A machine that changes its pace changes it for both."""
+        turns: list[str] = []
+
+        def noted(name: str, baseline: str | None = None) -> Case:
+            return Case(name=name, run=lambda: turns.append(name), flaw=lambda _: None, baseline=baseline)
+
+        rows = measure([noted("a"), noted("b"), noted("c", "a")], rounds=3).rows
+        changes = [name for at, name in enumerate(turns) if at == 0 or turns[at - 1] != name]
+        assert changes[-12:] == ["b", "a", "c", "a"] * 3
+        assert [row.ratio is None for row in rows] == [True, True, False]
+
     def test_memory_is_the_most_that_was_held(self) -> None:
         held = Case(name="held", run=lambda: bytes(1_000_000), flaw=lambda _: None)
         [row] = measure([held], rounds=1).rows
