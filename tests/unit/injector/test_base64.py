@@ -157,6 +157,14 @@ class TestDecoding:
 class TestLines:
     """The lines are found, whatever white space stands between and within them."""
 
+    @pytest.mark.parametrize("tail", [b"\n" * 1_000, b"\r", b"\r\n\n", b"\n\r\n"])
+    def test_lines_are_not_regular_with_half_line_ends_behind_them(self, tail: bytes) -> None:
+        """To a mail program that is a line, and it may be too long to send."""
+        raw = wrapped(b"x" * 300, 76)
+        for regular in (raw, raw + b"\r\n\r\n"):
+            assert (base64.read(regular) or (b"", None))[1] is not None
+        assert base64.read(raw + tail) == (b"x" * 300, None)
+
     @settings(deadline=None)
     @given(layouts())
     def test_lines_are_where_they_are(self, layout: tuple[bytes, bytes]) -> None:

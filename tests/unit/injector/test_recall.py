@@ -305,6 +305,18 @@ def test_pieces_under_other_settings_are_other_pieces() -> None:
             both(content, chosen, HexMinter())
 
 
+def test_kinds_of_mail_that_take_turns_are_all_known() -> None:
+    """A mailer with several encodings, some of whose mails say that they are not to be tracked."""
+    chosen = options(), options(clicks=False)
+    for _ in range(3):
+        turns = [
+            recalled(both(mail(CAMPAIGN, encoding), each, HexMinter())[0])
+            for encoding in ("quoted-printable", "8bit", "base64")
+            for each in chosen
+        ]
+    assert all(turns)
+
+
 def test_a_page_without_lines_is_read_as_a_whole() -> None:
     """There is nowhere to cut it, and it is too large to be kept."""
     content = mail(CAMPAIGN.replace("\n", " ") * 3 + "\n", "quoted-printable")
