@@ -18,6 +18,9 @@ from injector.encodings import MAX_LINE, Edit
 
 LINE: Final = 76
 
+#: No page has so many; to remember where each stands would take a gigabyte for the largest of mails.
+MOST_LINES: Final = 100_000
+
 _WHITE: Final = b" \t\r\n"
 # So many lines are cut out of a text at once.
 _CUT_AT_ONCE: Final = 128
@@ -95,8 +98,10 @@ def _regular_lines(raw: bytes) -> Lines | None:
     return Lines(starts, begins, range(width, end + width, step), end, _width(width, len(starts)))
 
 
-def lines_of(raw: bytes) -> Lines:
-    """Return the lines of the base64 body *raw*, regular or not."""
+def lines_of(raw: bytes) -> Lines | None:
+    """Return the lines of the base64 body *raw*, regular or not; None: there are too many to look at each."""
+    if raw.count(b"\r\n") > MOST_LINES:
+        return None
     starts: list[int] = []
     begins: list[int] = []
     ends: list[int] = []

@@ -51,7 +51,7 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
     marks: tuple[Mark, ...] = ()
     #: The marks in the encoded body, flat: start, end, start, end … Quoted-printable only.
     places: tuple[int, ...] = ()
-    #: Base64 only; before its marks are placed, only where they are regular.
+    #: Base64 only; before its marks are placed, only where they are regular. None: all of it is written anew.
     lines: base64.Lines | None = None
     #: What it consists of where it was recognised piece by piece, and not looked into: `body` if that is base64, else
     #: `raw`; and, for each piece, the numbers of its destinations.

@@ -3,6 +3,7 @@
 import binascii
 import time
 from contextlib import suppress
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from injector import base64
 from injector.encodings import MAX_LINE, Splice, splice, undo
-from tests.unit.injector.mails import longest_line
+from tests.unit.injector.mails import body_of, html_of, longest_line, rewrite, top
 
 
 def text_of(body: bytes) -> bytes:
@@ -35,7 +36,9 @@ def carried(raw: bytes, edits: list[Splice]) -> tuple[bytes, list[Splice]]:
 def lines_of(raw: bytes) -> base64.Lines:
     """Return the lines of *raw*: as they were found when it was read, if they were."""
     found = base64.read(raw)
-    return (found[1] if found else None) or base64.lines_of(raw)
+    lines = (found[1] if found else None) or base64.lines_of(raw)
+    assert lines is not None
+    return lines
 
 
 @st.composite
@@ -149,6 +152,7 @@ class TestDecoding:
         assert found is not None
         if found[1] is not None:
             regular, others = found[1], base64.lines_of(raw)
+            assert others is not None
             ends = [min(end, regular.end) for end in regular.ends]
             assert [[*regular.starts], [*regular.begins]] == [others.starts, others.begins]
             assert (ends, regular.end, regular.width) == (others.ends, others.end, others.width)
@@ -305,10 +309,26 @@ class TestCarrying:
     def test_encoding_from_scratch_is_ordinary(self) -> None:
         assert base64.encode(b"x" * 3_000) == wrapped(b"x" * 3_000, 76)
 
+    def test_lines_of_many_lengths_are_not_remembered_without_bound(self) -> None:
+        """A page of so many is written anew as a whole: it takes no memory for each of its lines."""
+        ragged = b"eH h4\r\n" * 20 + wrapped(b"<a href='https://example.com/'>x</a>", 76)
+        content = top(b"Content-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\n" + ragged)
+        line_by_line = rewrite(content).content
+        with patch.object(base64, "MOST_LINES", 10):
+            assert base64.lines_of(ragged) is None
+            rendered = rewrite(content)
+        as_a_whole = rendered.content
+        assert rendered.links == 1
+        assert b"eH h4" in line_by_line
+        assert b"eH h4" not in as_a_whole
+        assert longest_line(body_of(as_a_whole)) == 76
+        assert html_of(as_a_whole) == html_of(line_by_line)
+
     @pytest.mark.parametrize("unit", [b"eHh4", b"eHh4\r\n", b"e\r\nH\r\nh\r\n4\r\n", b"eHh4 ", b"eHh4\r\n\r\n"])
     def test_hostile_layouts_are_linear(self, unit: bytes) -> None:
         raw = unit * (1_000_000 // len(unit))
         size = 3 * (1_000_000 // len(unit))
         start = time.process_time()
-        carried(raw, [Splice(at, at + 3, b"abcdef") for at in range(0, size, size // 5_000)])
+        with patch.object(base64, "MOST_LINES", len(raw)):
+            carried(raw, [Splice(at, at + 3, b"abcdef") for at in range(0, size, size // 5_000)])
         assert time.process_time() - start < 3
