@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from injector import base64
+from injector import base64, parse
 from injector.encodings import MAX_LINE, Splice, splice, undo
+from injector.leaf import Leaf, RewriteError, render_leaf
+from injector.marks import CONSTANT, Mark, Values
 from tests.unit.injector.mails import body_of, html_of, longest_line, rewrite, top
 
 
@@ -39,6 +41,22 @@ def lines_of(raw: bytes) -> base64.Lines:
     lines = (found[1] if found else None) or base64.lines_of(raw)
     assert lines is not None
     return lines
+
+
+def is_sent(raw: bytes, edits: list[Splice], splices: list[Splice]) -> bool:
+    """Tell whether a page of *raw* is sent with *edits* if it is said that *splices* carry them."""
+    content = b"Content-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\n" + raw
+    [part] = parse(content).leaves
+    marks = tuple(Mark(start, end, CONSTANT, new) for start, end, new in edits)
+    body, lines = base64.decode(raw), lines_of(raw)
+    leaf = Leaf(part=part, raw=raw, body=body, marks=marks, lines=lines)
+    values = Values(source=None, urls={}, attributes={}, plain=True)
+    with patch.object(base64, "carry", lambda *_: splices):
+        try:
+            render_leaf(leaf, values)
+        except RewriteError:
+            return False
+    return True
 
 
 @st.composite
@@ -226,6 +244,29 @@ class TestCarrying:
             assert longest_line(each.new) <= (76 if longest > MAX_LINE else longest)
             assert b"\r\n\r\n" not in each.new
             assert not each.new or not each.new.startswith(b"\r\n")
+
+    @settings(deadline=None)
+    @given(
+        edited(), st.integers(0, 5), st.integers(0, 2_000), st.sampled_from([b"A", b"=", b"", b"\r\n", b"!", b"AAAA"])
+    )
+    def test_what_errs_in_one_line_is_seen(
+        self, case: tuple[bytes, bytes, list[Splice]], which: int, at: int, new: bytes
+    ) -> None:
+        """Invariant: what is sent decodes to what was meant, or the mail is sent without tracking instead."""
+        body, raw, edits = case
+        _, splices = carried(raw, edits)
+        if not splices:
+            return
+        which %= len(splices)
+        start, end, text = splices[which]
+        at %= len(text) + 1
+        for wrong in (Splice(start, end, text[:at] + new + text[at + 1 :]), Splice(start + at % 5, end, text)):
+            spoilt = [*splices[:which], wrong, *splices[which + 1 :]]
+            if is_sent(raw, edits, spoilt):
+                assert base64.decode(splice(raw, spoilt)) == splice(body, edits)
+        assert is_sent(raw, edits, splices)
+        if splice(body, edits) != body:
+            assert not is_sent(raw, edits, [])
 
     @settings(deadline=None)
     @given(edited())
